@@ -1,0 +1,190 @@
+"""Suite -> cells.  A cell is a row of scores.csv before it has a number; a unit is computed together."""
+
+import hashlib
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from .plugin import DATASETS, METHODS, METRICS, MODELS
+from .registry import AssayError, Registry, near_miss
+from .spec import Setting, settings
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "dataset": DATASETS,
+    "model": MODELS,
+    "method": METHODS,
+    "metric": METRICS,
+}
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A problem and a model: drawn, trained and explained together."""
+
+    dataset: Setting
+    model: Setting
+    seed: int
+
+    @property
+    def problem(self) -> tuple[Setting, int]:
+        """What the problem depends on; units that share it share the drawn data."""
+        return self.dataset, self.seed
+
+    @property
+    def key(self) -> str:
+        """What the trained model depends on."""
+        return digest(self.dataset.key, self.model.key, self.seed)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One score to compute: a method on a unit under a metric; `other` for agreement between two methods."""
+
+    unit: Unit
+    method: Setting
+    metric: Setting
+    other: Setting | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Stable content key: it changes when anything that the number depends on does."""
+        return digest(self.unit.key, self.method.key, self.metric.key, self.other.key if self.other else "")
+
+
+def digest(*parts: object) -> str:
+    """A short stable hash of the parts."""
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+class Block(pydantic.BaseModel):
+    """One product of lists."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    dataset: list[str] = [ALL]
+    model: list[str] = [ALL]
+    method: list[str] = [ALL]
+    metric: list[str] = [ALL]
+
+
+class Suite(pydantic.BaseModel):
+    """A named grid: one or more products of lists, over the same seeds."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    name: str = ""
+    title: str = ""
+    seeds: int = pydantic.Field(default=1, ge=1)
+    grid: list[Block] = pydantic.Field(min_length=1)
+
+    def with_lists(self, lists: Mapping[str, list[str]]) -> "Suite":
+        """The suite with these lists in place of its own; a kind whose list is empty keeps its own."""
+        given = {kind: values for kind, values in lists.items() if values}
+        blocks = {b.model_copy(update=given).model_dump_json(): b.model_copy(update=given) for b in self.grid}
+        return self.model_copy(update={"grid": list(blocks.values())})
+
+    def with_added(self, kind: str, names: Iterable[str]) -> "Suite":
+        """The suite with these plug-ins beside its own in every block."""
+        blocks = [b.model_copy(update={kind: [*getattr(b, kind), *names]}) for b in self.grid]
+        return self.model_copy(update={"grid": blocks})
+
+
+def suite_names() -> list[str]:
+    """The suites that come with the package."""
+    folder = resources.files(f"{__package__}.suites")
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A suite by its name, or from a user's TOML file.
+
+    Raises:
+        AssayError: no such suite or file, or it cannot be read.
+    """
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise AssayError(f"suite file {name!r} is not there; give the path of a TOML file.")
+        return _parse_suite(path.read_bytes(), name, path.stem)
+    if name not in suite_names():
+        raise AssayError(
+            f"no suite is called {name!r}.{near_miss(name, suite_names())} Or give a .toml file."
+        )
+    text = resources.files(f"{__package__}.suites").joinpath(f"{name}.toml").read_bytes()
+    return _parse_suite(text, f"{name}.toml", name)
+
+
+def _parse_suite(text: bytes, file: str, name: str) -> Suite:
+    try:
+        return Suite.model_validate({"name": name, **tomllib.loads(text.decode())})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AssayError(f"suite file {file!r} is not valid TOML: {error}; mend that line.") from None
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AssayError(
+            f"suite file {file!r}: {where}: {first['msg'].lower()}, got {first['input']!r}; allowed are "
+            "title, seeds and [[grid]] blocks with lists of text: dataset, model, method, metric."
+        ) from None
+
+
+def expand(kind: str, texts: Iterable[str]) -> list[Setting]:
+    """The settings that a list of texts asks for, each once, in its order; `all` is every plug-in."""
+    registry = REGISTRIES[kind]
+    found: dict[Setting, None] = {}
+    for text in texts:
+        names = [p.name for p in registry] if text == ALL else [text]
+        found.update(dict.fromkeys(s for name in names for s in settings(registry, name)))
+    return list(found)
+
+
+def plan(suite: Suite) -> dict[Unit, list[Cell]]:
+    """Every cell of the suite, by unit, in a stable order, each once.
+
+    Raises:
+        AssayError: a name or parameter is wrong, or nothing is left to compute.
+    """
+    units: dict[Unit, dict[str, Cell]] = {}
+    for block in suite.grid:
+        datasets, models = expand("dataset", block.dataset), expand("model", block.model)
+        methods, metrics = expand("method", block.method), expand("metric", block.metric)
+        for dataset, seed, model in itertools.product(datasets, range(suite.seeds), models):
+            unit = Unit(dataset, model, seed)
+            cells = units.setdefault(unit, {})
+            cells.update((cell.key, cell) for cell in _cells(unit, methods, metrics))
+    planned = {unit: list(cells.values()) for unit, cells in units.items() if cells}
+    if not planned:
+        raise AssayError(
+            f"suite {suite.name!r} has no cell: one of its lists is empty; name at least one dataset, "
+            "model, method and metric."
+        )
+    return planned
+
+
+def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting]) -> list[Cell]:
+    pairwise = [m for m in metrics if "other" in METRICS[m.name].facts["needs"]]
+    single = [m for m in metrics if m not in pairwise]
+    scores = [Cell(unit, method, metric) for method in methods for metric in single]
+    pairs = itertools.combinations(methods, 2)
+    return scores + [Cell(unit, a, metric, b) for a, b in pairs for metric in pairwise]
+
+
+def noise_of(dataset: Setting) -> str:
+    """The noise axes and their values, as in the tables."""
+    axes = DATASETS[dataset.name].facts["noise"]
+    return " ".join(f"{axis}={dataset.params[axis]}" for axis in axes)
+
+
+def parameters_of(dataset: Setting) -> str:
+    """The other parameters that are not at their defaults, as in the tables."""
+    plugin = DATASETS[dataset.name]
+    given = dataset.params.items()
+    return " ".join(
+        f"{k}={v}" for k, v in given if k not in plugin.facts["noise"] and v != plugin.defaults[k]
+    )

@@ -1,0 +1,161 @@
+"""Scores -> who is better than whom, how surely, and on which cells that was found."""
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from . import stats
+
+PROBLEM = ["dataset", "parameters", "noise"]
+CELL = [*PROBLEM, "model", "metric", "seed"]  # what two methods must share to be compared
+RANKED_BY = "ground truth"
+RANKED_SHARE = 0.5  # a method with fewer than this share of the usual cells is listed, not ranked
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The exported tables of one run."""
+
+    scores: pd.DataFrame
+    agreement: pd.DataFrame
+    models: pd.DataFrame
+    costs: pd.DataFrame
+
+
+def skills(scores: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Skill of every method (columns) on every cell (rows) of one family, NaN where there is none."""
+    ok = scores[(scores["family"] == family) & (scores["status"] == "ok")]
+    methods = list(dict.fromkeys(scores["method"]))
+    wide = ok.pivot_table(index=CELL, columns="method", values="skill", aggfunc="first", dropna=True)
+    return wide.reindex(columns=methods)
+
+
+def shared(wide: pd.DataFrame) -> pd.DataFrame:
+    """The cells on which every ranked method has a skill, so that no mean is over easier cells than another's.
+
+    A method with too few cells to be ranked does not take cells away from the others.
+    """
+    counts = wide.notna().sum()
+    ranked = counts[counts >= max(1.0, RANKED_SHARE * counts.max())].index if len(counts) else counts.index
+    return wide[ranked].dropna()
+
+
+def summary(wide: pd.DataFrame, scope: str) -> pd.DataFrame:
+    """Mean skill with its interval, and rank, of every method that has all the shared cells."""
+    common = shared(wide)
+    problems = list(zip(*(common.index.get_level_values(level) for level in PROBLEM), strict=True))
+    seeds = list(common.index.get_level_values("seed"))
+    rows = []
+    for method in wide.columns:
+        if method not in common or common.empty:
+            rows.append((method, np.nan, np.nan, np.nan))
+            continue
+        clusters = stats.cluster_means(common[method].to_numpy(), problems, seeds)
+        low, high = stats.bootstrap_interval(clusters, generator(scope, method))
+        rows.append((method, stats.clustered_mean(clusters), low, high))
+    frame = pd.DataFrame(rows, columns=["method", "skill", "low", "high"])
+    frame.insert(0, "rank", stats.ranks(frame["skill"].to_numpy()))
+    return frame
+
+
+def generator(*parts: str) -> np.random.Generator:
+    """A numpy generator that depends on the named parts only."""
+    return np.random.default_rng(list(hashlib.sha256("\n".join(parts).encode()).digest()))
+
+
+def leaderboard(tables: Tables, scope: str) -> pd.DataFrame:
+    """One row a method, best first."""
+    scores = tables.scores
+    board = summary(skills(scores, RANKED_BY), scope)
+    faith = summary(skills(scores, "faithfulness"), scope)
+    board["faithfulness"] = faith["skill"]
+    board = board.merge(_agreement(tables.agreement), on="method", how="left")
+    board = board.merge(_costs(tables.costs), on="method", how="left")
+    board = board.merge(_counts(scores), on="method", how="left")
+    board["note"] = [_note(scores[scores["method"] == m]) for m in board["method"]]
+    return board.sort_values(["skill", "method"], ascending=[False, True], ignore_index=True)
+
+
+def leaderboards(tables: Tables) -> dict[str, pd.DataFrame]:
+    """The overall leaderboard, and one for each dataset where there are several."""
+    names = list(dict.fromkeys(tables.scores["dataset"]))
+    boards = {"overall": leaderboard(tables, "overall")}
+    if len(names) > 1:
+        boards |= {name: leaderboard(_of_dataset(tables, name), name) for name in names}
+    return boards
+
+
+def _of_dataset(tables: Tables, name: str) -> Tables:
+    frames = (tables.scores, tables.agreement, tables.models, tables.costs)
+    return Tables(*(frame[frame["dataset"] == name] for frame in frames))
+
+
+def _agreement(agreement: pd.DataFrame) -> pd.DataFrame:
+    """Mean Spearman correlation of every method's maps with the other methods' maps."""
+    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == "spearman")]
+    turned = ok.rename(columns={"method": "other", "other": "method"})
+    both = pd.concat([ok, turned])[["method", "value"]]
+    return both.groupby("method", as_index=False)["value"].mean().rename(columns={"value": "agreement"})
+
+
+def _costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """Median seconds and model rows for one explained row."""
+    columns = ["seconds_per_row", "model_rows_per_row"]
+    return costs.groupby("method", as_index=False)[columns].median()
+
+
+def _counts(scores: pd.DataFrame) -> pd.DataFrame:
+    """How many cells of every method came to which end."""
+    wanted = ["ok", "trivial", "unlearned", "undefined", "broken", "skipped", "failed"]
+    counts = scores.groupby(["method", "status"]).size().unstack(fill_value=0)
+    return counts.reindex(columns=wanted, fill_value=0).reset_index()
+
+
+def _note(rows: pd.DataFrame) -> str:
+    """What a reader of the method's row must know: broken promises and failures, on which models."""
+    said = rows[(rows["reason"].fillna("") != "") & (rows["status"] != "skipped")]
+    notes = []
+    for kind in ("promise broken", "input x gradient"):
+        models = sorted(set(said.loc[said["reason"].str.contains(kind), "model"]))
+        if models:
+            notes.append(f"{'is ' if kind.startswith('input') else ''}{kind} on {', '.join(models)}")
+    failed = sorted(set(said.loc[said["status"] == "failed", "model"]))
+    if failed:
+        notes.append(f"failed on {', '.join(failed)}")
+    return "; ".join(notes)
+
+
+def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:
+    """Mean ground-truth skill of every method (rows) for every value of `columns`, over the cells that it has."""
+    ok = scores[(scores["family"] == RANKED_BY) & (scores["status"] == "ok")]
+    return ok.pivot_table(index="method", columns=list(columns), values="skill", aggfunc="mean", sort=False)
+
+
+def agreement_matrix(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean agreement between every two methods, 1 on the diagonal."""
+    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
+    turned = ok.rename(columns={"method": "other", "other": "method"})
+    both = pd.concat([ok, turned])
+    matrix = both.pivot_table(index="method", columns="other", values="value", aggfunc="mean", sort=False)
+    order = list(dict.fromkeys([*ok["method"], *ok["other"]]))
+    matrix = matrix.reindex(index=order, columns=order)
+    for name in order:
+        matrix.loc[name, name] = 1.0
+    return matrix
+
+
+def model_table(models: pd.DataFrame) -> pd.DataFrame:
+    """How well every model predicts, by problem, averaged over the seeds."""
+    by = [*PROBLEM, "model"]
+    columns = ["quality", "mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "learned"]
+    return models.groupby(by, sort=False, as_index=False, dropna=False)[columns].mean()
+
+
+def reasons(scores: pd.DataFrame) -> pd.DataFrame:
+    """Why cells have no score or a qualified one, and how many."""
+    said = scores[scores["reason"].fillna("") != ""]
+    by = ["method", "model", "status", "reason"]
+    return said.groupby(by, as_index=False).size().rename(columns={"size": "cells"})

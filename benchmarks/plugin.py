@@ -1,0 +1,262 @@
+"""The whole contract on one page: what flows between plug-ins, and how a plug-in is declared.
+
+Problem --model--> Module --Case--> method --Evidence--> metric --> one score a row
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from .registry import Registry
+
+Samples: TypeAlias = Float[Tensor, "n *feature"]
+Feature: TypeAlias = Float[Tensor, "*feature"]
+Labels: TypeAlias = Int[Tensor, " n"]
+Targets: TypeAlias = Float[Tensor, " n"] | Int[Tensor, " n"]
+Outputs: TypeAlias = Float[Tensor, "n outputs"]
+Scores: TypeAlias = Float[Tensor, " n"]
+
+Task: TypeAlias = Literal["regression", "classification"]
+Estimand: TypeAlias = Literal[
+    "gradient", "gradient_x_input", "ablation", "integrated_gradients", "shapley", "none"
+]
+Family: TypeAlias = Literal["ground truth", "faithfulness", "axiom", "agreement"]
+Need: TypeAlias = Literal["truth", "model", "other"]
+Ceiling: TypeAlias = Literal["exact", "ablation", "best"]
+
+
+class NotApplicable(Exception):  # noqa: N818 - not an error: the cell becomes a `skipped` row with this reason
+    """Raised by a plug-in that cannot serve this problem or model; the message is the reason."""
+
+
+class Note(UserWarning):
+    """Warned with by a method that is not what its name says here; the message goes into the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A prediction problem of which it is known which features matter.
+
+    Rows stand in the order train, validation, test; the first `n_explained` test rows are explained.
+    """
+
+    x: Samples  # float32
+    y: Targets  # float32 for regression, int64 class indices for classification
+    task: Task
+    n_train: int
+    n_validation: int
+    n_explained: int
+    baseline: Feature  # what an absent feature is replaced by, for every method and metric
+    background: Float[Tensor, "m *feature"]  # rows for methods that average over a sample
+    masks: Mapping[str, Bool[Tensor, "rows *feature"]]  # rows: 1 or n_explained; at least "relevant"
+    oracle: nn.Module | None = None  # Samples -> Outputs, exact and noise-free, in the dtype of its input
+    groups: Int[Tensor, "*feature"] | None = None  # feature -> unit; None: each feature is its own unit
+    counterfactual: Callable[[str], Samples] | None = None  # region -> explained rows with it redrawn
+    facts: Mapping[str, float | str] = field(default_factory=dict)  # SNR in dB, effect sizes, chance, ...
+    columns: tuple[str, ...] = ()  # names of the features, where they have names
+
+    def __post_init__(self) -> None:
+        used = self.n_train + self.n_validation + self.n_explained
+        if used > len(self.x) or len(self.x) != len(self.y):
+            raise ValueError(f"{used} rows used, {len(self.x)} in x, {len(self.y)} in y; they must fit")
+        if "relevant" not in self.masks:
+            raise ValueError(f"masks must name 'relevant', got {sorted(self.masks)}")
+        for name, mask in self.masks.items():
+            if mask.shape[1:] != self.x.shape[1:] or mask.shape[0] not in (1, self.n_explained):
+                raise ValueError(f"mask {name!r} has shape {tuple(mask.shape)}, x {tuple(self.x.shape)}")
+
+    @property
+    def outputs(self) -> int:
+        """Width of a model's output: 1 for regression, else the number of classes."""
+        return 1 if self.task == "regression" else int(self.y.max()) + 1
+
+    @property
+    def train(self) -> slice:
+        """Rows that fit the parameters."""
+        return slice(self.n_train)
+
+    @property
+    def validation(self) -> slice:
+        """Rows that decide when to stop."""
+        return slice(self.n_train, self.n_train + self.n_validation)
+
+    @property
+    def test(self) -> slice:
+        """Rows that no model has seen."""
+        return slice(self.n_train + self.n_validation, None)
+
+    @property
+    def explained(self) -> slice:
+        """The test rows whose predictions are explained."""
+        start = self.n_train + self.n_validation
+        return slice(start, start + self.n_explained)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that a method may see.  The truth is not here, so no method can peek."""
+
+    model: nn.Module  # Samples -> Outputs, in eval mode
+    x: Samples
+    target: Labels  # which output is explained, a row: 0 for regression, the predicted class otherwise
+    baseline: Feature
+    background: Float[Tensor, "m *feature"]
+    groups: Int[Tensor, "*feature"] | None
+    rng: Generator
+
+    def output(self, x: Samples) -> Scores:
+        """The explained output of every row of `x`, whose rows match those of `self.x` (f in the papers)."""
+        outputs: Tensor = self.model(x)
+        return outputs.gather(1, self.target[:, None]).squeeze(1)
+
+    @property
+    def baselines(self) -> Samples:
+        """The baseline, once for every row."""
+        return self.baseline.expand_as(self.x)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that a metric may see: the case, its attribution, the exact truth, and the method to call again."""
+
+    case: Case
+    attribution: Samples  # float64
+    masks: Mapping[str, Bool[Tensor, "rows *feature"]]
+    truth: Samples | None  # exact attribution, in the method's own estimand; |truth| if it returns sizes
+    other: Samples | None  # a second method's attribution, for metrics of agreement
+    explain: Callable[[Case], Tensor]
+    rng: Generator
+
+    @property
+    def relevant(self) -> Bool[Tensor, "n *feature"]:
+        """The mask of features that matter, once for every row."""
+        return self.masks["relevant"].expand(self.attribution.shape)
+
+
+@runtime_checkable
+class DatasetFunction(Protocol):
+    """Draw one problem; keyword-only arguments are its parameters."""
+
+    __name__: str
+
+    def __call__(self, rng: Generator, /) -> Problem: ...
+
+
+@runtime_checkable
+class ModelFunction(Protocol):
+    """Fit one model; keyword-only arguments are its hyper-parameters."""
+
+    __name__: str
+
+    def __call__(self, problem: Problem, rng: Generator, /) -> nn.Module: ...
+
+
+@runtime_checkable
+class MethodFunction(Protocol):
+    """Explain every row of case.x; keyword-only arguments are its hyper-parameters."""
+
+    __name__: str
+
+    def __call__(self, case: Case, /) -> Samples: ...
+
+
+@runtime_checkable
+class MetricFunction(Protocol):
+    """Score every row; keyword-only arguments are its hyper-parameters."""
+
+    __name__: str
+
+    def __call__(self, evidence: Evidence, /) -> Scores: ...
+
+
+DATASETS: Registry[DatasetFunction] = Registry("dataset")
+MODELS: Registry[ModelFunction] = Registry("model")
+METHODS: Registry[MethodFunction] = Registry("method")
+METRICS: Registry[MetricFunction] = Registry("metric")
+
+D = TypeVar("D", bound=DatasetFunction)
+M = TypeVar("M", bound=ModelFunction)
+A = TypeVar("A", bound=MethodFunction)
+S = TypeVar("S", bound=MetricFunction)
+
+
+def dataset(*, paper: str, noise: tuple[str, ...], version: int = 1) -> Callable[[D], D]:
+    """Register a problem generator.
+
+    noise: those of its keyword-only arguments that make the problem harder without changing the answer.
+    """
+
+    def register(function: D) -> D:
+        DATASETS.add(function, version=version, paper=paper, noise=noise)
+        return function
+
+    return register
+
+
+def model(*, paper: str, gradient: bool, layers: bool, version: int = 1) -> Callable[[M], M]:
+    """Register a model.
+
+    gradient: its output is differentiable in its input.
+    layers: it is built of nn.Module layers, none used twice, so that hooks see every operation.
+    """
+
+    def register(function: M) -> M:
+        MODELS.add(function, version=version, paper=paper, gradient=gradient, layers=layers)
+        return function
+
+    return register
+
+
+def method(
+    *,
+    paper: str,
+    estimand: Estimand = "none",
+    gradient: bool = False,
+    layers: bool = False,
+    complete: bool = False,
+    signed: bool = True,
+    version: int = 1,
+) -> Callable[[A], A]:
+    """Register an attribution method.
+
+    estimand: the exact quantity that it estimates; it is scored against that one.
+    gradient, layers: it needs a model that has them; other models become `skipped` rows.
+    complete: it promises that a row's attributions sum to f(x) - f(baseline); measured every time.
+    signed: False when it returns sizes; it is then scored against the size of the truth.
+    """
+
+    def register(function: A) -> A:
+        facts = {"gradient": gradient, "layers": layers, "complete": complete, "signed": signed}
+        METHODS.add(function, version=version, paper=paper, estimand=estimand, **facts)
+        return function
+
+    return register
+
+
+def metric(
+    *,
+    paper: str,
+    family: Family,
+    best: float,
+    worst: float,
+    needs: tuple[Need, ...] = (),
+    ceiling: Ceiling = "exact",
+    version: int = 1,
+) -> Callable[[S], S]:
+    """Register a metric; one score a row, or a single score where it judges the rows together.
+
+    best, worst: the range (either may be infinite); their order gives the direction.
+    needs: "truth", "model", "other" (a second attribution: the metric then measures agreement).
+    ceiling: whose score counts as skill 1: the oracle's "exact" attribution (where there is no oracle,
+        `best`), the model's own exact "ablation", or `best` itself.
+    """
+
+    def register(function: S) -> S:
+        facts = {"family": family, "best": best, "worst": worst, "needs": needs, "ceiling": ceiling}
+        METRICS.add(function, version=version, paper=paper, **facts)
+        return function
+
+    return register

@@ -1,0 +1,34 @@
+"""Where random numbers come from: generators keyed by what they are for, never by when they are drawn."""
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+
+def rng_for(*parts: str) -> torch.Generator:
+    """A generator that depends on the named parts only, never on the order of the run."""
+    digest = hashlib.sha256("\n".join(parts).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+@contextlib.contextmanager
+def seeded(rng: torch.Generator) -> Iterator[None]:
+    """Inside, `random`, `numpy` and `torch` start from `rng`'s seed; outside, they go on as if untouched.
+
+    Wrapped libraries draw from global state (captum's noise, shap's permutations, torch's initial weights).
+    """
+    seed = rng.initial_seed() % 2**32
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is the point
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])  # noqa: NPY002

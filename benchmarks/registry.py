@@ -1,0 +1,173 @@
+"""Name -> plug-in.  A built-in is found by its file name and imported when first asked for."""
+
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class AssayError(Exception):
+    """What a user did wrong, in one sentence; the command line prints it and exits with 2."""
+
+
+class UnknownPluginError(AssayError, LookupError):
+    """A name that no plug-in of this kind carries."""
+
+
+class DuplicatePluginError(AssayError, ValueError):
+    """Two plug-ins of one kind claim the same name."""
+
+
+def near_miss(name: str, known: Iterable[str]) -> str:
+    """The hint that ends a message about an unknown name: the closest known one, then all of them."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {', '.join(known) or 'none'}."
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[F]):
+    """One registered function and what the benchmark must know about it."""
+
+    kind: str
+    name: str
+    function: F
+    version: str
+    paper: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """Hyper-parameters: the keyword-only arguments."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Hyper-parameters and their default values."""
+        return {name: p.default for name, p in self.parameters.items()}
+
+    @property
+    def summary(self) -> str:
+        """First line of the docstring, as the listing shows it."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+class Registry(Generic[F]):
+    """All plug-ins of one kind: files of one package, entry points of others, and users' files."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.unavailable: dict[str, str] = {}
+        self._plugins: dict[str, Plugin[F]] = {}
+        self._pending: dict[str, Callable[[], object]] = {}
+
+    def add(self, function: F, *, version: int, paper: str, **facts: Any) -> F:
+        """Register `function` under its own name and hand it back unchanged."""
+        name = function.__name__
+        if name in self._plugins:
+            first = self._plugins[name].function.__module__
+            raise DuplicatePluginError(
+                f"{self.kind} {name!r} is defined twice: in {first} and in "
+                f"{function.__module__}. Rename one of the functions."
+            )
+        self._plugins[name] = Plugin(self.kind, name, function, _version(function, version), paper, facts)
+        return function
+
+    def discover(self, package: ModuleType) -> None:
+        """Note every module of `package` and every entry point `assay.<kind>s`, without importing them."""
+        for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
+            path = f"{package.__name__}.{module}"
+            self._pending.setdefault(module, partial(importlib.import_module, path))
+        for point in importlib.metadata.entry_points(group=f"assay.{self.kind}s"):
+            self._pending.setdefault(point.name, point.load)
+
+    def __getitem__(self, name: str) -> Plugin[F]:
+        if name not in self._plugins:
+            self._load(name)
+        try:
+            return self._plugins[name]
+        except KeyError:
+            raise UnknownPluginError(self._explain_absence(name)) from None
+
+    def __iter__(self) -> Iterator[Plugin[F]]:
+        for name in list(self._pending):
+            self._load(name)
+        return iter([self._plugins[name] for name in sorted(self._plugins)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._plugins or name in self._pending
+
+    def _load(self, name: str) -> None:
+        """Import the module that should define `name`; one that lacks a library is noted, not fatal."""
+        load = self._pending.pop(name, None)
+        if load is None or name in self._plugins:
+            return
+        try:
+            load()
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("assay"):
+                raise
+            self.unavailable[name] = f"needs {error.name}, which is not installed"
+
+    def _explain_absence(self, name: str) -> str:
+        if name in self.unavailable:
+            return f"{self.kind} {name!r} {self.unavailable[name]}; install it and run again."
+        return f"no {self.kind} is called {name!r}.{near_miss(name, [*self._plugins, *self._pending])}"
+
+
+def _version(function: Callable[..., Any], declared: int) -> str:
+    """The declared version; a user's own file adds a hash of its text, so that an edit is a new version."""
+    if not function.__module__.startswith(_FILE_PREFIX):
+        return str(declared)
+    text = Path(inspect.getfile(function)).read_bytes()
+    return f"{declared}+{hashlib.sha256(text).hexdigest()[:8]}"
+
+
+_FILE_PREFIX = "assay_file_"
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import the plug-in file at `path`, which registers what it defines; twice is once.
+
+    Raises:
+        AssayError: there is no such file, or importing it raised.
+    """
+    path = path.resolve()
+    if not path.is_file() or path.suffix != ".py":
+        raise AssayError(f"plug-in file {str(path)!r} is not there or not a .py file; give the path of one.")
+    name = f"{_FILE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # a .py file always has a spec
+    assert spec.loader is not None  # and a loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except AssayError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        raise AssayError(
+            f"plug-in file {str(path)!r} raised {type(error).__name__} when imported: {error}. Mend the file."
+        ) from error
+    return module

@@ -1,0 +1,116 @@
+"""Runs what is missing from a results folder, here or in workers, and writes it down cell by cell."""
+
+import functools
+import importlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from .evaluation import Record, cost_key, failed, problem_key, run_unit
+from .grid import REGISTRIES, Cell, Unit
+from .registry import load_file
+from .store import Ledger
+from .workers import Pool, WorkerDied
+
+Plan: TypeAlias = Mapping[Unit, Sequence[Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is still missing of one unit."""
+
+    unit: Unit
+    cells: tuple[Cell, ...]
+
+
+def load_plugins(files: Sequence[Path] = ()) -> None:
+    """Note all built-in and installed plug-ins, and import the user's files."""
+    for kind, registry in REGISTRIES.items():
+        registry.discover(importlib.import_module(f"..{kind}s", __package__))
+    for file in files:
+        load_file(file)
+
+
+def missing(plan: Plan, done: set[str]) -> list[Task]:
+    """The tasks that are left when the `done` cells need not be computed again."""
+    left = ((unit, tuple(c for c in cells if c.key not in done)) for unit, cells in plan.items())
+    return [Task(unit, cells) for unit, cells in left if cells]
+
+
+def run(plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = ()) -> Iterator[Record]:
+    """Compute what is missing; every record is in the ledger before it is yielded.
+
+    Raises:
+        AssayError: what the user asked for cannot be had.
+    """
+    ledger.set_plan(planned_rows(plan))
+    tasks = missing(plan, ledger.done())
+    for record in _records(tasks, jobs, files):
+        if record.row:
+            ledger.write(record.table, record.key, record.row)
+        yield record
+
+
+def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Key and table of every row that the plan's tables show, in their order."""
+    for unit, cells in plan.items():
+        yield unit.key, "models"
+        for cell in cells:
+            yield cell.key, "scores" if cell.other is None else "agreement"
+        yield from ((cost_key(unit, method), "costs") for method in dict.fromkeys(c.method for c in cells))
+    problems = {unit.problem: unit for unit in plan}
+    yield from ((problem_key(unit), "problems") for unit in problems.values())
+
+
+def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterator[Record]:
+    if jobs == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield from run_task(task)
+        return
+    waiting = list(tasks)
+    pool = Pool(run_task, functools.partial(_prepare, tuple(files)), jobs, _same_problem_first)
+    finished: set[str] = set()
+    at: dict[Unit, str] = {}
+    for task, record in pool.run(waiting):
+        if isinstance(record, WorkerDied):
+            lost, left = after_death(task, finished, at.get(task.unit, ""))
+            waiting += [left] if left.cells else []
+            yield from (failed(cell, str(record)) for cell in lost)
+            continue
+        if record.row:
+            finished.add(record.key)
+        else:
+            at[task.unit] = record.method
+        yield record
+
+
+def after_death(task: Task, finished: set[str], method: str) -> tuple[list[Cell], Task]:
+    """The cells that a worker's death costs, those of the method it was at, and the task that remains."""
+    cells = [cell for cell in task.cells if cell.key not in finished]
+    lost = [c for c in cells if method in {c.method.text, c.other.text if c.other else ""}]
+    if not method or not lost:
+        return cells, Task(task.unit, ())
+    return lost, Task(task.unit, tuple(c for c in cells if c not in lost))
+
+
+def run_task(task: Task) -> Iterable[Record]:
+    """The records of one task."""
+    return run_unit(task.unit, task.cells)
+
+
+def _prepare(files: Sequence[Path]) -> None:
+    """Make a fresh process ready: one thread, all plug-ins."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    load_plugins(files)
+
+
+def _same_problem_first(waiting: list[Task], last: Task | None, busy: list[Task]) -> Task:
+    """A model of the problem that the worker holds already, else of one that nobody is at, else any."""
+    if last is not None:
+        for task in waiting:
+            if task.unit.problem == last.unit.problem:
+                return task
+    taken = {task.unit.problem for task in busy}
+    return next((task for task in waiting if task.unit.problem not in taken), waiting[0])

@@ -1,0 +1,178 @@
+"""`name[parameter=value,...]` as users write it: read, checked against the plug-in, swept, written back."""
+
+import functools
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from .registry import AssayError, Plugin, Registry, near_miss
+
+TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<mark>[\[\],=])|(?P<word>[^\[\],="'\s]+))""")
+END = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One plug-in with the values of all its parameters."""
+
+    name: str
+    values: tuple[tuple[str, Any], ...]  # every parameter, in the order of the signature
+    version: str
+    text: str  # as in the tables: only what differs from the defaults
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameter -> value."""
+        return dict(self.values)
+
+    @property
+    def key(self) -> str:
+        """What this setting computes: name, version and every value, files by their content."""
+        return _key(self.name, self.version, self.values)
+
+
+@functools.cache
+def _key(name: str, version: str, values: tuple[tuple[str, Any], ...]) -> str:
+    contents = {key: _content(value) for key, value in values}
+    return json.dumps([name, version, contents], sort_keys=True)
+
+
+def _content(value: Any) -> Any:
+    """A path counts by what the file holds, so that an edited table is computed anew."""
+    if isinstance(value, Path):
+        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else str(value)
+    return value
+
+
+def settings(registry: Registry[Any], text: str) -> list[Setting]:
+    """All settings that `text` asks for; a list as a parameter's value sweeps it.
+
+    Raises:
+        AssayError: the text cannot be read, or names no plug-in, no parameter, or a value not allowed.
+    """
+    name, given = parse(text)
+    plugin = registry[name]
+    for key in given:
+        if key not in plugin.parameters:
+            raise AssayError(
+                f"{plugin.kind} {name!r} has no parameter {key!r}.{near_miss(key, plugin.parameters)}"
+            )
+    sweeps = [[(k, v) for v in (vs if isinstance(vs, list) else [vs])] for k, vs in given.items()]
+    return [setting(plugin, dict(chosen)) for chosen in itertools.product(*sweeps)]
+
+
+def setting(plugin: Plugin[Any], given: Mapping[str, Any]) -> Setting:
+    """The plug-in with its defaults and the `given` values, each checked against its annotation."""
+    values = tuple(
+        (key, _checked(plugin, key, given[key]) if key in given else default)
+        for key, default in plugin.defaults.items()
+    )
+    changed = [f"{key}={_written(value)}" for key, value in values if value != plugin.defaults[key]]
+    text = f"{plugin.name}[{','.join(changed)}]" if changed else plugin.name
+    return Setting(plugin.name, values, plugin.version, text)
+
+
+def _checked(plugin: Plugin[Any], key: str, value: Any) -> Any:
+    """`value` if the parameter's annotation allows it."""
+    annotation = plugin.parameters[key].annotation
+    lenient = isinstance(value, str)  # only text may change its type: to a path, never to a number
+    try:
+        return pydantic.TypeAdapter(annotation).validate_python(value, strict=not lenient)
+    except pydantic.ValidationError as error:
+        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise AssayError(
+            f"{plugin.kind} {plugin.name!r}: parameter {key} cannot be {value!r}: {why[0].lower()}{why[1:]}; "
+            f"the default is {plugin.defaults[key]!r}."
+        ) from None
+
+
+def _written(value: Any) -> str:
+    """A value as `parse` reads it back."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    if isinstance(value, int | float):
+        return text
+    return text if re.fullmatch(r"[A-Za-z_][\w.-]*", text) else f'"{text}"'
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and parameters of `name[a=1,b=[x,y],c="free text"]`.
+
+    Raises:
+        AssayError: not of that form.
+    """
+    tokens = _tokens(text)
+    try:
+        name = _take(tokens, "word")
+        given: dict[str, Any] = {}
+        mark = next(tokens)[1]
+        while mark in {"[", ","}:
+            key = _take(tokens, "word")
+            _take(tokens, "mark", "=")
+            given[key] = _value(tokens, *next(tokens))
+            mark = next(tokens)[1]
+        if mark != ("]" if given else END) or (given and next(tokens)[1] != END):
+            raise ValueError
+    except (ValueError, StopIteration):
+        raise AssayError(
+            f"cannot read {text!r}: write name, or name[parameter=value,...] with numbers, words, "
+            '"quoted text" or [lists] as values.'
+        ) from None
+    return name, given
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    position = 0
+    while position < len(text.rstrip()):
+        match = TOKEN.match(text, position)
+        if match is None:
+            raise ValueError
+        yield str(match.lastgroup), match[str(match.lastgroup)]
+        position = match.end()
+    yield "mark", END
+
+
+def _take(tokens: Iterator[tuple[str, str]], kind: str, text: str | None = None) -> str:
+    """The next token, which must be of this kind."""
+    got_kind, got = next(tokens)
+    if got_kind != kind or (text is not None and got != text):
+        raise ValueError
+    return got
+
+
+def _value(tokens: Iterator[tuple[str, str]], kind: str, text: str) -> Any:
+    """The value that begins with this token."""
+    if kind == "quoted":
+        return text[1:-1]
+    if kind == "word":
+        return _scalar(text)
+    if text != "[":
+        raise ValueError
+    values = []
+    while True:
+        values.append(_value(tokens, *next(tokens)))
+        mark = _take(tokens, "mark")
+        if mark == "]":
+            return values
+        if mark != ",":
+            raise ValueError
+
+
+def _scalar(word: str) -> Any:
+    """A bare word as the boolean or number that it looks like, else as text."""
+    if word in {"true", "false"}:
+        return word == "true"
+    for kind in (int, float):
+        try:
+            return kind(word)
+        except ValueError:
+            continue
+    return word

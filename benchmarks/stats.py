@@ -1,0 +1,146 @@
+"""Arrays in, numbers out.  The only module that averages."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+LEVEL = 0.95
+DRAWS = 2000  # of the bootstrap
+SAME = 1e-9  # two scores closer than this are the same score
+CERTAIN = 3.0  # standard errors
+
+Verdict: TypeAlias = Literal["ok", "trivial", "broken", "undefined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one cell's rows come to."""
+
+    value: float
+    chance: float
+    ceiling: float
+    skill: float  # NaN unless the verdict is ok
+    rows: int
+    nan_rows: int
+    verdict: Verdict
+
+
+def score(
+    value: Float[np.ndarray, " n"],
+    chance: Float[np.ndarray, "draws n"],
+    ceiling: Float[np.ndarray, " n"],
+    rises: bool,
+) -> Score:
+    """Mean value, chance and ceiling over the rows where all three are defined, and the skill between them.
+
+    trivial: ceiling and chance cannot be told apart, so that no attribution could be wrong.
+    broken: the metric prefers noise to the truth.
+    undefined: the metric has no value on any row.
+
+    Args:
+        value: the method's score, a row.
+        chance: a random attribution's score, a draw and a row.
+        ceiling: the best reference's score, a row.
+        rises: whether more is better.
+    """
+    defined = np.isfinite(value) & np.isfinite(chance).all(0) & np.isfinite(ceiling)
+    rows, nan_rows = int(defined.sum()), int((~defined).sum())
+    if rows == 0:
+        return Score(np.nan, np.nan, np.nan, np.nan, 0, nan_rows, "undefined")
+    draws = chance[:, defined].mean(1)
+    v, c, top = float(value[defined].mean()), float(draws.mean()), float(ceiling[defined].mean())
+    margin = max(SAME, CERTAIN * float(draws.std(ddof=1)) / np.sqrt(len(draws)))
+    gap = top - c if rises else c - top
+    if abs(gap) <= margin:
+        return Score(v, c, top, np.nan, rows, nan_rows, "trivial")
+    if gap < 0:
+        return Score(v, c, top, np.nan, rows, nan_rows, "broken")
+    return Score(v, c, top, (v - c) / (top - c), rows, nan_rows, "ok")
+
+
+def mean(values: Float[np.ndarray, " n"]) -> tuple[float, int, int]:
+    """Mean of the defined values, how many they are, and how many are NaN."""
+    defined = np.isfinite(values)
+    value = float(values[defined].mean()) if defined.any() else float("nan")
+    return value, int(defined.sum()), int((~defined).sum())
+
+
+def relative_gap(total: Float[np.ndarray, " n"], difference: Float[np.ndarray, " n"]) -> float:
+    """By how much sums of attributions miss what they should come to, as a share of its mean size."""
+    scale = np.abs(difference).mean()
+    return float(np.abs(total - difference).mean() / scale) if scale > 0 else float(np.abs(total).mean())
+
+
+def regression_quality(
+    predicted: Float[np.ndarray, " n"], wanted: Float[np.ndarray, " n"], guess: float
+) -> dict[str, float]:
+    """Mean absolute error, R2, and the error of always saying `guess`."""
+    spread = float(((wanted - guess) ** 2).mean())
+    r2 = 1 - float(((wanted - predicted) ** 2).mean()) / spread if spread > 0 else float("nan")
+    return {
+        "mae": float(np.abs(wanted - predicted).mean()),
+        "mae_of_mean": float(np.abs(wanted - guess).mean()),
+        "quality": r2,
+    }
+
+
+def classification_quality(
+    predicted: Shaped[np.ndarray, " n"], wanted: Shaped[np.ndarray, " n"], guess: int
+) -> dict[str, float]:
+    """Accuracy, the accuracy of always saying `guess`, and the share of the way from there to 1."""
+    right, lazy = float((predicted == wanted).mean()), float((wanted == guess).mean())
+    return {
+        "accuracy": right,
+        "accuracy_of_mode": lazy,
+        "quality": (right - lazy) / (1 - lazy) if lazy < 1 else float("nan"),
+    }
+
+
+def cluster_means(
+    values: Float[np.ndarray, " n"], problems: Sequence[Hashable], seeds: Sequence[Hashable]
+) -> dict[Hashable, Float[np.ndarray, " seeds"]]:
+    """For every problem, the mean over its cells of each of its seeds."""
+    sums: dict[Hashable, dict[Hashable, list[float]]] = {}
+    for value, problem, seed in zip(values, problems, seeds, strict=True):
+        sums.setdefault(problem, {}).setdefault(seed, []).append(float(value))
+    return {p: np.array([np.mean(cells) for cells in by_seed.values()]) for p, by_seed in sums.items()}
+
+
+def clustered_mean(clusters: dict[Hashable, Float[np.ndarray, " seeds"]]) -> float:
+    """Mean over problems of the mean over seeds: a problem counts once, however many cells it has."""
+    return float(np.mean([seeds.mean() for seeds in clusters.values()])) if clusters else float("nan")
+
+
+def bootstrap_interval(
+    clusters: dict[Hashable, Float[np.ndarray, " seeds"]],
+    rng: np.random.Generator,
+    level: float = LEVEL,
+) -> tuple[float, float]:
+    """Percentile interval of the clustered mean when problems, and the seeds within each, are drawn again.
+
+    One problem with one seed has no spread to learn from: the interval is (NaN, NaN).
+    """
+    count = np.array([len(seeds) for seeds in clusters.values()])
+    if count.sum() < 2:
+        return float("nan"), float("nan")
+    table = np.zeros((len(count), count.max()))
+    for row, seeds in zip(table, clusters.values(), strict=True):
+        row[: len(seeds)] = seeds
+    problem = rng.integers(len(count), size=(DRAWS, len(count)))
+    size = count[problem][..., None]
+    seed = (rng.random((*problem.shape, count.max())) * size).astype(int)
+    drawn = np.arange(count.max()) < size  # a problem with fewer seeds redraws as many as it has
+    means = ((table[problem[..., None], seed] * drawn).sum(2) / size[..., 0]).mean(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """1 for the highest; ties share the better rank; NaN stays NaN."""
+    out = np.full(len(values), np.nan)
+    known = np.isfinite(values)
+    out[known] = [1 + np.sum(values[known] > v + SAME) for v in values[known]]
+    return out

@@ -1,0 +1,157 @@
+"""The ledger: every finished cell, one transaction each, in one SQLite file; and its export to tables."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from .registry import AssayError
+
+SCHEMA = 1
+FILE = "ledger.sqlite"
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "scores": (
+        *("dataset", "parameters", "noise", "model", "method", "metric", "seed"),
+        *(
+            "value",
+            "chance",
+            "ceiling",
+            "skill",
+            "rows",
+            "nan_rows",
+            "status",
+            "reason",
+            "version",
+            "seconds",
+        ),
+    ),
+    "agreement": (
+        *("dataset", "parameters", "noise", "model", "method", "other", "metric", "seed"),
+        *("value", "rows", "nan_rows", "status", "reason", "version", "seconds"),
+    ),
+    "models": (
+        *("dataset", "parameters", "noise", "model", "seed", "rows", "quality", "learned"),
+        *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "status", "reason", "version"),
+    ),
+    "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
+    "costs": (
+        *("dataset", "parameters", "noise", "model", "method", "seed", "seconds", "seconds_per_row"),
+        *("model_rows_per_row", "completeness_error", "peak_mb", "version"),
+    ),
+}
+MEASURED = "seconds"  # left out of the tables that must be the same to the bit; costs.csv has it
+
+Row: TypeAlias = Mapping[str, Any]
+
+
+class Ledger:
+    """An open results folder.  Only the parent process writes to it."""
+
+    def __init__(self, folder: Path, *, fresh: bool = False) -> None:
+        """Open or make the ledger in `folder`.
+
+        Raises:
+            AssayError: the folder is not ours, cannot be written, is in use, or its ledger is damaged.
+        """
+        self.folder = folder
+        name = repr(str(folder))
+        try:
+            self._open(fresh)
+        except OSError as error:
+            raise AssayError(
+                f"results folder {name} cannot be written ({error.strerror}); give another with --out."
+            ) from None
+        except sqlite3.OperationalError as error:
+            raise AssayError(
+                f"ledger in {name} cannot be opened ({error}); if another run is using this folder, wait for "
+                "it or give another --out, else check that the folder can be written."
+            ) from None
+        except sqlite3.DatabaseError as error:
+            raise AssayError(
+                f"ledger in {name} is damaged ({error}); move it away, or start over with --fresh."
+            ) from None
+
+    def _open(self, fresh: bool) -> None:
+        path = self.folder / FILE
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and any(self.folder.iterdir()):
+            raise AssayError(
+                f"results folder {str(self.folder)!r} holds files but no {FILE}, so another program made it; "
+                "give an empty or new folder with --out."
+            )
+        if fresh:
+            for old in (path, path.with_name(f"{FILE}-wal"), path.with_name(f"{FILE}-shm")):
+                old.unlink(missing_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second run on this folder is refused
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # survives a kill; a power cut may lose the last cells
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA):
+            raise AssayError(
+                f"ledger {str(path)!r} has layout {version}, this program reads {SCHEMA}; use the program's "
+                "version that made it, or start over with --fresh."
+            )
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        for table, columns in COLUMNS.items():
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, {', '.join(columns)})"
+            )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS plan (position INTEGER PRIMARY KEY, key TEXT, kind TEXT)"
+        )
+        if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("its pages do not fit together")
+
+    def write(self, table: str, key: str, row: Row) -> None:
+        """Record one finished cell, or what was measured beside it; durable when this returns."""
+        columns = COLUMNS[table]
+        marks = ", ".join("?" * (len(columns) + 1))
+        values = [key, *(row.get(column) for column in columns)]
+        self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+
+    def done(self) -> set[str]:
+        """Keys of the cells that need not be computed again; failed ones are tried again."""
+        found = self._db.execute(
+            "SELECT key FROM scores WHERE status != 'failed' "
+            "UNION ALL SELECT key FROM agreement WHERE status != 'failed'"
+        )
+        return {key for (key,) in found}
+
+    def set_plan(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Remember which rows, (key, table), the tables of this folder show, and in which order."""
+        self._db.execute("BEGIN")
+        self._db.execute("DELETE FROM plan")
+        self._db.executemany("INSERT INTO plan (key, kind) VALUES (?, ?)", keys)
+        self._db.execute("COMMIT")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The planned rows of one table that are finished, in the order of the plan."""
+        columns = ", ".join(f"t.{c}" for c in COLUMNS[name])
+        query = f"SELECT {columns} FROM plan JOIN {name} t USING (key) WHERE kind = ? ORDER BY position"
+        rows = self._db.execute(query, (name,)).fetchall()
+        return pd.DataFrame(rows, columns=list(COLUMNS[name]))
+
+    def export(self) -> None:
+        """Write every table as <name>.csv; all but costs.csv are the same to the bit for the same seed."""
+        for name in COLUMNS:
+            frame = self.table(name)
+            if name != "costs":
+                frame = frame.drop(columns=MEASURED, errors="ignore")
+            if not frame.empty or name == "scores":
+                write_atomically(self.folder / f"{name}.csv", frame.to_csv(index=False))
+
+    def close(self) -> None:
+        """Fold the journal back into the file and let go of it."""
+        self._db.close()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader, or a kill, sees the old file or the new one and never half of one."""
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

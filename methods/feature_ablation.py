@@ -1,0 +1,18 @@
+"""Feature ablation, as captum computes it."""
+
+from captum.attr import FeatureAblation
+
+from ..benchmarks.coalitions import units_of
+from ..benchmarks.plugin import Case, Samples, method
+
+ELEMENTS = 4_000_000  # of perturbed input held at once
+
+
+@method(paper="https://arxiv.org/abs/1311.2901", estimand="ablation")
+def feature_ablation(case: Case) -> Samples:
+    """What the output loses when one unit alone is replaced by the baseline."""
+    units = units_of(case)
+    at_once = max(1, min(int(units.max()) + 1, ELEMENTS // case.x.numel()))
+    return FeatureAblation(case.model).attribute(
+        case.x, case.baselines, target=case.target, feature_mask=units[None], perturbations_per_eval=at_once
+    )

@@ -1,0 +1,12 @@
+"""The gradient with its sign, as captum computes it."""
+
+from captum.attr import Saliency
+
+from ..benchmarks.plugin import Case, Samples, method
+
+
+@method(paper="https://arxiv.org/abs/1312.6034", estimand="gradient", gradient=True)
+def gradient(case: Case) -> Samples:
+    """The output's derivative in every feature."""
+    x = case.x.clone().requires_grad_()
+    return Saliency(case.model).attribute(x, target=case.target, abs=False)

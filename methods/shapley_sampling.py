@@ -1,0 +1,29 @@
+"""Shapley values by sampling orders, as captum computes them."""
+
+from typing import Annotated
+
+from annotated_types import Ge
+from captum.attr import ShapleyValueSampling
+
+from ..benchmarks.coalitions import units_of
+from ..benchmarks.plugin import Case, Samples, method
+
+ELEMENTS = 4_000_000  # of perturbed input held at once
+
+
+@method(paper="https://doi.org/10.1016/j.cor.2008.04.004", estimand="shapley", complete=True)
+def shapley_sampling(case: Case, *, n_samples: Annotated[int, Ge(1)] = 25) -> Samples:
+    """What each unit adds when the units arrive in random order, averaged.
+
+    n_samples: orders.
+    """
+    units = units_of(case)
+    at_once = max(1, min(int(units.max()) + 1, ELEMENTS // case.x.numel()))
+    return ShapleyValueSampling(case.model).attribute(
+        case.x,
+        case.baselines,
+        target=case.target,
+        feature_mask=units[None],
+        n_samples=n_samples,
+        perturbations_per_eval=at_once,
+    )

@@ -1,0 +1,52 @@
+"""Gradient-boosted trees."""
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Gt
+from torch import Generator, Tensor, nn
+
+from ..benchmarks.plugin import Problem, model
+
+
+class TreeEnsemble(nn.Module):
+    """A fitted scikit-learn ensemble that answers in tensors; it has no gradient."""
+
+    def __init__(self, fitted: Any, task: str) -> None:
+        super().__init__()
+        self.fitted = fitted
+        self.task = task
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predictions (regression) or log-odds (classification), [rows, outputs]."""
+        rows = x.detach().flatten(1).double().numpy()
+        if self.task == "regression":
+            out = self.fitted.predict(rows)[:, None]
+        else:
+            out = self.fitted.decision_function(rows)
+            if out.ndim == 1:  # two classes: half of the log-odds for one, half against the other
+                out = np.stack([-out, out], 1) / 2
+        return torch.as_tensor(out, dtype=x.dtype)
+
+
+@model(paper="https://doi.org/10.1214/aos/1013203451", gradient=False, layers=False)
+def boosted_trees(
+    problem: Problem,
+    rng: Generator,
+    /,
+    *,
+    trees: Annotated[int, Ge(1)] = 100,
+    lr: Annotated[float, Gt(0)] = 0.1,
+    leaves: Annotated[int, Ge(2)] = 31,
+) -> nn.Module:
+    """Histogram gradient boosting from scikit-learn; methods that need a gradient cannot explain it."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    seed = int(torch.randint(2**31, (1,), generator=rng))
+    kind = HistGradientBoostingRegressor if problem.task == "regression" else HistGradientBoostingClassifier
+    trees_ = kind(
+        max_iter=trees, learning_rate=lr, max_leaf_nodes=leaves, early_stopping=False, random_state=seed
+    )
+    x, y = problem.x[problem.train].flatten(1).double().numpy(), problem.y[problem.train].numpy()
+    return TreeEnsemble(trees_.fit(x, y), problem.task).eval()
