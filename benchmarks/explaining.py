@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from . import stats
+from .perturb import difference
 from .plugin import METHODS, MODELS, Case, NotApplicable, Note
 from .randomness import rng_for, seeded
 from .registry import AssayError
@@ -95,12 +95,14 @@ def checked_map(values: Any, x: Tensor) -> Tensor:
 def _measured(method: Setting, case: Case, key: str) -> Attribution:
     rows = [0]
 
-    def count(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        rows[0] += len(inputs[0])
+    def count(_: nn.Module, __: tuple[Any, ...], outputs: Tensor) -> None:
+        rows[0] += len(
+            outputs
+        )  # not of the inputs: captum's DeepLift hands rows and baselines over as a pair
 
     model = copy.deepcopy(case.model)
     own = dataclasses.replace(case, model=model, x=case.x.clone(), rng=rng_for("method", key, method.key))
-    handle = model.register_forward_pre_hook(count)
+    handle = model.register_forward_hook(count)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -123,9 +125,8 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
 
 def completeness_error(values: Tensor, case: Case) -> float:
     """By how much the map misses f(x) - f(baseline), as a share of its mean size."""
-    with torch.no_grad():
-        difference = (case.output(case.x) - case.output(case.baselines)).double()
-    return stats.relative_gap(values.flatten(1).sum(1).numpy(), difference.numpy())
+    total = values.flatten(1).sum(1)
+    return stats.relative_gap(total.numpy(), difference(case).double().numpy())
 
 
 def peak_mb() -> float:

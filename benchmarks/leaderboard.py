@@ -34,7 +34,7 @@ def skills(scores: pd.DataFrame, family: str) -> pd.DataFrame:
 
 
 def shared(wide: pd.DataFrame) -> pd.DataFrame:
-    """The cells on which every ranked method has a skill, so that no mean is over easier cells than another's.
+    """The cells on which every ranked method has a skill: no mean is over easier cells than another's.
 
     A method with too few cells to be ranked does not take cells away from the others.
     """
@@ -98,7 +98,8 @@ def _agreement(agreement: pd.DataFrame) -> pd.DataFrame:
     ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == "spearman")]
     turned = ok.rename(columns={"method": "other", "other": "method"})
     both = pd.concat([ok, turned])[["method", "value"]]
-    return both.groupby("method", as_index=False)["value"].mean().rename(columns={"value": "agreement"})
+    means = both.groupby("method", as_index=False)[["value"]].mean()
+    return means.rename(columns={"value": "agreement"})
 
 
 def _costs(costs: pd.DataFrame) -> pd.DataFrame:
@@ -129,7 +130,7 @@ def _note(rows: pd.DataFrame) -> str:
 
 
 def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:
-    """Mean ground-truth skill of every method (rows) for every value of `columns`, over the cells that it has."""
+    """Mean ground-truth skill of every method (rows) by `columns`, over the cells that it has."""
     ok = scores[(scores["family"] == RANKED_BY) & (scores["status"] == "ok")]
     return ok.pivot_table(index="method", columns=list(columns), values="skill", aggfunc="mean", sort=False)
 

@@ -2,9 +2,9 @@
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Generator, Tensor
 
-from .plugin import Case
+from .plugin import Case, Samples, Scores
 
 ELEMENTS = 4_000_000  # of perturbed input held at once: 16 MB in float32
 
@@ -26,3 +26,19 @@ def _outputs(case: Case, keep: Bool[Tensor, "#n m *feature"]) -> Float[Tensor, "
     with torch.no_grad():
         outputs: Tensor = case.model(x.flatten(0, 1))
     return outputs.gather(1, case.target.repeat_interleave(masks)[:, None]).view(rows, masks)
+
+
+def difference(case: Case) -> Scores:
+    """f(x) - f(baseline): what the attributions of a row should add up to."""
+    with torch.no_grad():
+        return case.output(case.x) - case.output(case.baselines)
+
+
+def random_map(case: Case, rng: Generator) -> Samples:
+    """Gaussian noise whose norm is |f(x) - f(baseline)|, row by row.
+
+    The size matters to metrics that see scale: noise of any size would make chance as bad as one likes.
+    """
+    noise = torch.randn(case.x.shape, generator=rng)
+    size = difference(case).abs() / noise.flatten(1).norm(dim=1)
+    return noise * size.view(-1, *[1] * (noise.ndim - 1))

@@ -114,6 +114,10 @@ class Registry(Generic[F]):
     def __contains__(self, name: object) -> bool:
         return name in self._plugins or name in self._pending
 
+    def versions(self) -> dict[str, str]:
+        """Name and version of every plug-in that has been asked for so far."""
+        return {name: self._plugins[name].version for name in sorted(self._plugins)}
+
     def _load(self, name: str) -> None:
         """Import the module that should define `name`; one that lacks a library is noted, not fatal."""
         load = self._pending.pop(name, None)

@@ -13,7 +13,7 @@ SCHEMA = 1
 FILE = "ledger.sqlite"
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
-        *("dataset", "parameters", "noise", "model", "method", "metric", "seed"),
+        *("dataset", "parameters", "noise", "model", "method", "metric", "family", "seed"),
         *(
             "value",
             "chance",
@@ -41,6 +41,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("model_rows_per_row", "completeness_error", "peak_mb", "version"),
     ),
 }
+TEXT = ("dataset", "parameters", "noise", "model", "method", "other", "metric", "reason", "version")
+NO_VALUE = {"value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
+    ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
+)  # an empty text is a text: only these columns can lack a number
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; costs.csv has it
 
 Row: TypeAlias = Mapping[str, Any]
@@ -148,6 +152,31 @@ class Ledger:
     def close(self) -> None:
         """Fold the journal back into the file and let go of it."""
         self._db.close()
+
+
+def read_table(folder: Path, name: str) -> pd.DataFrame:
+    """An exported table, compressed or not; a missing one has no rows.
+
+    Raises:
+        AssayError: the file is no table of ours.
+    """
+    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
+        if path.is_file():
+            break
+    else:
+        return pd.DataFrame(columns=list(COLUMNS[name]))
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=NO_VALUE)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise AssayError(
+            f"table {str(path)!r} cannot be read ({error}); make it again with `report`."
+        ) from None
+    lacking = [c for c in COLUMNS[name] if c not in frame and c != MEASURED]
+    if lacking:
+        raise AssayError(
+            f"table {str(path)!r} has no column {lacking[0]!r}; give a results folder of this program."
+        )
+    return frame
 
 
 def write_atomically(path: Path, text: str) -> None:

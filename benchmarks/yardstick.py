@@ -1,7 +1,7 @@
 """What every score is held against: chance, ceiling and exact truth of one problem and model."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .coalitions import spread_over_features, units_of
-from .perturb import outputs_under
+from .perturb import outputs_under, random_map
 from .plugin import METRICS, Case, Estimand, Evidence, NotApplicable, Problem
 from .randomness import rng_for
 from .spec import Setting
@@ -84,21 +84,16 @@ class Yardstick:
         return truth if signed else truth.abs()
 
     def _chance(self, metric: Setting, estimand: Estimand, signed: bool) -> Float[np.ndarray, "draws n"]:
-        """Scores of random maps, scaled row by row to the reference, for metrics that see scale."""
-        maps = (self._random_map(i, estimand, signed) for i in range(CHANCE_DRAWS))
-        return np.stack([self.rows_of(metric, self.evidence(m, estimand, signed)) for m in maps])
-
-    def _random_map(self, draw: int, estimand: Estimand, signed: bool) -> Tensor:
-        noise = torch.randn(
-            self.case.x.shape, generator=rng_for("chance", self.key, str(draw)), dtype=torch.float64
+        """Scores of random attributions."""
+        return np.stack(
+            [self.rows_of(metric, self.evidence(m, estimand, signed)) for m in self._random(signed)]
         )
-        try:
-            reference = self.truth(estimand, signed)
-        except NotApplicable:
-            reference = self._own_ablation()
-        size = reference.flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
-        noise *= size.clamp_min(1e-12).view(-1, *[1] * (noise.ndim - 1))
-        return noise if signed else noise.abs()
+
+    def _random(self, signed: bool) -> Iterator[Tensor]:
+        """Random attributions, of the same law as the control `random`."""
+        for draw in range(CHANCE_DRAWS):
+            noise = random_map(self.case, rng_for("chance", self.key, str(draw))).double()
+            yield noise if signed else noise.abs()
 
     def _ceiling(self, metric: Setting, estimand: Estimand, signed: bool) -> Float[np.ndarray, " n"]:
         facts = METRICS[metric.name].facts

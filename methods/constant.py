@@ -2,10 +2,12 @@
 
 import torch
 
+from ..benchmarks.perturb import difference
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1810.03292", signed=False)
+@method(paper="https://arxiv.org/abs/1810.03292", complete=True)
 def constant(case: Case) -> Samples:
-    """Ones everywhere: what a metric pays for saying nothing."""
-    return torch.ones_like(case.x)
+    """Equal shares of f(x) - f(baseline): what a metric pays for saying nothing."""
+    share = difference(case) / case.baseline.numel()
+    return torch.ones_like(case.x) * share.view(-1, *[1] * (case.x.ndim - 1))

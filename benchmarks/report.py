@@ -1,0 +1,149 @@
+"""Results folder -> leaderboard.csv and leaderboard.md."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tabulate import tabulate
+
+from . import leaderboard as lead
+from .leaderboard import Tables
+from .registry import AssayError
+from .store import FILE, Ledger, read_table, write_atomically
+
+HOW_TO_READ = """\
+Skill is measured against exact truth: 0 is what a random attribution scores in the same cell, 1 what the
+exact attribution of the true function scores (where there is no known function: the metric's best). A rank is
+over the cells that every ranked method completed, so nobody's mean is over easier cells; the interval is a
+bootstrap over problems and, within them, seeds. Faithfulness (deletion, insertion) is skill too, with 1 for the
+model's own exact single ablation. Agreement is the mean Spearman correlation with the other methods; it is not
+correctness."""
+QUALITY = """\
+Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test rows,
+against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its explanations do
+not count."""
+
+
+def load(folder: Path) -> Tables:
+    """The tables of a results folder, from its ledger if it has one, else from its CSV files.
+
+    Raises:
+        AssayError: neither is there, or they cannot be read.
+    """
+    if (folder / FILE).is_file():
+        ledger = Ledger(folder)
+        try:
+            ledger.export()
+        finally:
+            ledger.close()
+    tables = Tables(*(read_table(folder, name) for name in ("scores", "agreement", "models", "costs")))
+    if tables.scores.empty:
+        raise AssayError(
+            f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
+        )
+    return tables
+
+
+def write(folder: Path) -> dict[str, pd.DataFrame]:
+    """Make the leaderboards of a results folder anew, write them, and hand them back, `overall` first."""
+    tables = load(folder)
+    boards = lead.leaderboards(tables)
+    frame = pd.concat([b.assign(scope=scope) for scope, b in boards.items()], ignore_index=True)
+    frame.insert(0, "scope", frame.pop("scope"))
+    write_atomically(folder / "leaderboard.csv", frame.to_csv(index=False))
+    write_atomically(folder / "leaderboard.md", markdown(tables, boards, manifest(folder)))
+    return boards
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """How the results were made, or nothing where that is not known."""
+    path = folder / "manifest.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except ValueError as error:
+        raise AssayError(f"manifest {str(path)!r} cannot be read ({error}); run the suite again.") from None
+
+
+def display(board: pd.DataFrame) -> pd.DataFrame:
+    """A leaderboard as people read it: text in every place."""
+    shown = pd.DataFrame({"rank": [_number(r, ".0f") for r in board["rank"]], "method": board["method"]})
+    shown["skill"] = [_number(v, ".3f") for v in board["skill"]]
+    intervals = zip(board["low"], board["high"], strict=True)
+    shown["95% interval"] = [f"{low:.3f} to {high:.3f}" if pd.notna(low) else "" for low, high in intervals]
+    for column in ("faithfulness", "agreement"):
+        shown[column] = [_number(v, ".2f") for v in board[column]]
+    shown["s/row"] = [_number(v, ".1e") for v in board["seconds_per_row"]]
+    shown["model rows/row"] = [_number(v, ",.0f") for v in board["model_rows_per_row"]]
+    for column in ("skipped", "failed"):
+        shown[column] = board[column].astype(str)
+    shown["note"] = board["note"]
+    return shown
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if pd.notna(value) else ""
+
+
+def as_markdown(frame: pd.DataFrame, **options: Any) -> str:
+    """A frame as a markdown table, cells as they are."""
+    options = {"showindex": False, "disable_numparse": True} | options
+    return tabulate(frame.astype(object).fillna("").values.tolist(), [*frame.columns], "github", **options)
+
+
+def markdown(tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, Any]) -> str:
+    """The whole of leaderboard.md."""
+    parts = [f"# Leaderboard: {made.get('suite', 'results')}", _provenance(tables, made), HOW_TO_READ]
+    for scope, board in boards.items():
+        parts += [
+            f"## {scope.capitalize()}" if scope == "overall" else f"## Dataset {scope}",
+            _coverage(tables, scope),
+        ]
+        parts.append(as_markdown(display(board)))
+    scores = tables.scores
+    matrices = {
+        "Skill by noise": lead.mean_skill(scores, ["dataset", "noise"]),
+        "Skill by model": lead.mean_skill(scores, ["model"]),
+        "Skill by metric": lead.mean_skill(scores, ["metric"]),
+        "Agreement between methods (Spearman)": lead.agreement_matrix(tables.agreement, "spearman"),
+    }
+    for title, matrix in matrices.items():
+        if not matrix.empty:
+            parts += [f"## {title}", _matrix(matrix)]
+    parts += ["## What the models learned", _models(tables.models)]
+    parts += ["## Skipped, failed, qualified", as_markdown(lead.reasons(scores))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _provenance(tables: Tables, made: dict[str, Any]) -> str:
+    count = tables.scores["status"].value_counts()
+    ends = ", ".join(f"{n:,} {status}" for status, n in count.items())
+    text = f"{len(tables.scores):,} scores: {ends}."
+    if made:
+        commit, end = made["git_commit"] or "unknown", made["end"] or "unfinished"
+        text += f" Made with `{made['command']}` at commit {commit}, {end}."
+    return text
+
+
+def _coverage(tables: Tables, scope: str) -> str:
+    scores = tables.scores if scope == "overall" else tables.scores[tables.scores["dataset"] == scope]
+    wide = lead.skills(scores, lead.RANKED_BY)
+    common = lead.shared(wide)
+    models = ", ".join(dict.fromkeys(common.index.get_level_values("model")))
+    return f"Ranked on {len(common):,} of {len(wide):,} ground-truth cells; models: {models or 'none'}."
+
+
+def _matrix(matrix: pd.DataFrame) -> str:
+    shown = matrix.map(lambda v: _number(v, ".2f"))
+    shown.columns = [" ".join(c) if isinstance(c, tuple) else c for c in matrix.columns]
+    return as_markdown(shown.reset_index())
+
+
+def _models(models: pd.DataFrame) -> str:
+    table = lead.model_table(models)
+    shown = table[[*lead.PROBLEM, "model"]].copy()
+    shown["quality"] = [_number(v, ".3f") for v in table["quality"]]
+    for column in ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode"):
+        shown[column] = [_number(v, ".4f") for v in table[column]]
+    shown["learned"] = [f"{v:.0%}" for v in table["learned"]]
+    return f"{QUALITY}\n\n{as_markdown(shown.loc[:, (shown != '').any()])}"
