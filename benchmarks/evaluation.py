@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -52,7 +53,9 @@ def run_unit(unit: Unit, cells: Sequence[Cell]) -> Iterator[Record]:
     except Exception as error:
         yield from (failed(cell, described(error)) for cell in cells)
         return
-    facts = json.dumps(dict(problem.facts))
+    facts = json.dumps(
+        {k: v if isinstance(v, str) or isfinite(v) else str(v) for k, v in problem.facts.items()}
+    )
     yield Record("problems", problem_key(unit), {**where, "facts": facts, "version": unit.dataset.version})
     quality = model_quality(problem, model)
     learned = not quality["quality"] < LEARNED

@@ -136,16 +136,13 @@ def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFram
 
 
 def agreement_matrix(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean agreement between every two methods, 1 on the diagonal."""
+    """Mean agreement between every two methods."""
     ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
     turned = ok.rename(columns={"method": "other", "other": "method"})
     both = pd.concat([ok, turned])
     matrix = both.pivot_table(index="method", columns="other", values="value", aggfunc="mean", sort=False)
     order = list(dict.fromkeys([*ok["method"], *ok["other"]]))
-    matrix = matrix.reindex(index=order, columns=order)
-    for name in order:
-        matrix.loc[name, name] = 1.0
-    return matrix
+    return matrix.reindex(index=order, columns=order)
 
 
 def model_table(models: pd.DataFrame) -> pd.DataFrame:

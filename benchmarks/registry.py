@@ -114,6 +114,10 @@ class Registry(Generic[F]):
     def __contains__(self, name: object) -> bool:
         return name in self._plugins or name in self._pending
 
+    def defined_in(self, module: str) -> list[str]:
+        """Names of the plug-ins that this module registered."""
+        return [name for name, plugin in self._plugins.items() if plugin.function.__module__ == module]
+
     def versions(self) -> dict[str, str]:
         """Name and version of every plug-in that has been asked for so far."""
         return {name: self._plugins[name].version for name in sorted(self._plugins)}

@@ -16,13 +16,13 @@ HOW_TO_READ = """\
 Skill is measured against exact truth: 0 is what a random attribution scores in the same cell, 1 what the
 exact attribution of the true function scores (where there is no known function: the metric's best). A rank is
 over the cells that every ranked method completed, so nobody's mean is over easier cells; the interval is a
-bootstrap over problems and, within them, seeds. Faithfulness (deletion, insertion) is skill too, with 1 for the
-model's own exact single ablation. Agreement is the mean Spearman correlation with the other methods; it is not
-correctness."""
+bootstrap over problems and, within them, seeds. Faithfulness (deletion, insertion) is skill too, with 1 for
+the model's own exact single ablation. Agreement is the mean Spearman correlation with the other methods;
+it is not correctness."""
 QUALITY = """\
-Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test rows,
-against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its explanations do
-not count."""
+Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
+rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
+explanations do not count."""
 
 
 def load(folder: Path) -> Tables:
@@ -73,7 +73,7 @@ def display(board: pd.DataFrame) -> pd.DataFrame:
     shown["95% interval"] = [f"{low:.3f} to {high:.3f}" if pd.notna(low) else "" for low, high in intervals]
     for column in ("faithfulness", "agreement"):
         shown[column] = [_number(v, ".2f") for v in board[column]]
-    shown["s/row"] = [_number(v, ".1e") for v in board["seconds_per_row"]]
+    shown["ms/row"] = [_number(1000 * v, ".3g") for v in board["seconds_per_row"]]
     shown["model rows/row"] = [_number(v, ",.0f") for v in board["model_rows_per_row"]]
     for column in ("skipped", "failed"):
         shown[column] = board[column].astype(str)
@@ -107,9 +107,10 @@ def markdown(tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, An
         "Skill by metric": lead.mean_skill(scores, ["metric"]),
         "Agreement between methods (Spearman)": lead.agreement_matrix(tables.agreement, "spearman"),
     }
+    best_first = boards["overall"]["method"]
     for title, matrix in matrices.items():
         if not matrix.empty:
-            parts += [f"## {title}", _matrix(matrix)]
+            parts += [f"## {title}", _matrix(matrix.reindex([m for m in best_first if m in matrix.index]))]
     parts += ["## What the models learned", _models(tables.models)]
     parts += ["## Skipped, failed, qualified", as_markdown(lead.reasons(scores))]
     return "\n\n".join(parts) + "\n"

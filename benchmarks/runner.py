@@ -25,12 +25,12 @@ class Task:
     cells: tuple[Cell, ...]
 
 
-def load_plugins(files: Sequence[Path] = ()) -> None:
-    """Note all built-in and installed plug-ins, and import the user's files."""
+def load_plugins(files: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Note all built-in and installed plug-ins, import the user's files, and name what these define."""
     for kind, registry in REGISTRIES.items():
         registry.discover(importlib.import_module(f"..{kind}s", __package__))
-    for file in files:
-        load_file(file)
+    modules = [load_file(file).__name__ for file in files]
+    return {kind: [n for m in modules for n in r.defined_in(m)] for kind, r in REGISTRIES.items()}
 
 
 def missing(plan: Plan, done: set[str]) -> list[Task]:

@@ -47,7 +47,8 @@ def _key(name: str, version: str, values: tuple[tuple[str, Any], ...]) -> str:
 def _content(value: Any) -> Any:
     """A path counts by what the file holds, so that an edited table is computed anew."""
     if isinstance(value, Path):
-        return hashlib.sha256(value.read_bytes()).hexdigest() if value.is_file() else str(value)
+        file = value.expanduser()
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(value)
     return value
 
 

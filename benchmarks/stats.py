@@ -144,3 +144,12 @@ def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     known = np.isfinite(values)
     out[known] = [1 + np.sum(values[known] > v + SAME) for v in values[known]]
     return out
+
+
+def moved(low: float, high: float) -> str:
+    """What an interval of a difference says."""
+    if np.isnan(low):
+        return "too few problems and seeds to say"
+    if high < -SAME:
+        return "worse"
+    return "better" if low > SAME else "no difference seen"

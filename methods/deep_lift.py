@@ -10,7 +10,7 @@ from captum.attr import DeepLift
 from captum.attr._core import deep_lift as captum_deep_lift
 from torch import nn
 
-from ..benchmarks.plugin import Case, Samples, method
+from ..benchmarks.plugin import Case, Note, Samples, method
 
 # element-wise activations for which the rescale rule, difference out over difference in, is exact
 RESCALED = (nn.GELU, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Softsign)
@@ -30,11 +30,12 @@ def deep_lift(case: Case, *, rule: Literal["rescale", "captum"] = "rescale") -> 
     """Differences from the baseline's activations, propagated layer by layer.
 
     rule: `rescale` applies the rescale rule to every element-wise activation; `captum` leaves captum's own
-        list, on which GELU is missing: DeepLIFT is then input x gradient, and its sum shows it.
+        list, on which GELU is missing: there it is input x gradient, and says so.
     """
+    skipped = sorted({type(m).__name__ for m in case.model.modules() if isinstance(m, RESCALED)})
+    if rule == "captum" and skipped:
+        warnings.warn(Note(f"is input x gradient at {', '.join(skipped)}: captum has no rule"), stacklevel=2)
     with _rules(rule == "rescale"):
-        return (
-            DeepLift(case.model)
-            .attribute(case.x.clone().requires_grad_(), case.baselines, target=case.target)
-            .detach()
+        return DeepLift(case.model).attribute(
+            case.x.clone().requires_grad_(), case.baselines, target=case.target
         )

@@ -10,4 +10,4 @@ def oracle(problem: Problem, rng: Generator, /) -> nn.Module:
     """The exact, noise-free function itself: what is wrong with a map of it is the method's own error."""
     if problem.oracle is None:
         raise NotApplicable("the problem has no known function")
-    return problem.oracle
+    return problem.oracle.eval()

@@ -1,0 +1,270 @@
+"""What every plug-in must satisfy.  `pytest` runs these on our plug-ins, `check` on yours."""
+
+import dataclasses
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import torch
+from torch import Generator, Tensor, nn
+
+from .explaining import explainer
+from .linear_task import ROWS, WEIGHT, linear_case, linear_problem
+from .plugin import DATASETS, METHODS, METRICS, MODELS, Case, Evidence, NotApplicable, Problem
+from .randomness import seeded
+from .registry import Plugin
+from .spec import setting
+from .stats import SAME
+
+Check: TypeAlias = Callable[[Plugin[Any]], None]
+TOLERANCE = 1e-4
+
+
+def documents_itself(plugin: Plugin[Any]) -> None:
+    """A one-line summary, a paper to read, parameters that all have a type and a default."""
+    assert plugin.summary.endswith((".", ":")), (
+        f"the docstring must begin with a sentence: {plugin.summary!r}"
+    )
+    assert plugin.paper.startswith("https://"), f"paper must be a URL, got {plugin.paper!r}"
+    for name, parameter in plugin.parameters.items():
+        assert parameter.default is not parameter.empty, f"parameter {name} must have a default"
+        assert parameter.annotation is not parameter.empty, f"parameter {name} must have a type"
+    kinds = {p.kind for p in inspect.signature(plugin.function).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds, "**kwargs hides parameters; name each"
+
+
+def defaults_are_allowed(plugin: Plugin[Any]) -> None:
+    """The defaults satisfy the annotations that users' values are held to."""
+    given = {key: value for key, value in plugin.defaults.items() if value is not None}
+    assert setting(plugin, given).text == plugin.name
+
+
+def _draw(plugin: Plugin[Any], seed: int, **given: Any) -> Problem:
+    rng = Generator().manual_seed(seed)
+    with seeded(rng):
+        problem: Problem = plugin.function(rng, **given)
+    return problem
+
+
+def same_seed_same_data(plugin: Plugin[Any]) -> None:
+    """The generator is the only source of randomness, and it is used."""
+    first, again, other = _draw(plugin, 0), _draw(plugin, 0), _draw(plugin, 1)
+    for name in ("x", "y"):
+        assert torch.equal(getattr(first, name), getattr(again, name)), f"{name} differs for the same seed"
+    assert not torch.equal(first.x, other.x), "seeds 0 and 1 draw the same data"
+
+
+def data_is_well_formed(plugin: Plugin[Any]) -> None:
+    """float32 features, finite, with class indices or float targets, and a mask with something irrelevant."""
+    problem = _draw(plugin, 0)
+    assert problem.x.dtype == torch.float32, f"x must be float32, got {problem.x.dtype}"
+    assert problem.x.isfinite().all(), "x has values that are NaN or infinite"
+    assert problem.y.isfinite().all(), "y has values that are NaN or infinite"
+    assert problem.y.is_floating_point() == (problem.task == "regression"), f"y is {problem.y.dtype}"
+    relevant = problem.masks["relevant"]
+    assert relevant.any(), "no feature is relevant, so nothing can be right"
+    assert not relevant.all(), "no feature is irrelevant, so nothing can be wrong"
+
+
+def noise_axes_are_parameters(plugin: Plugin[Any]) -> None:
+    """What is declared as noise can be set."""
+    for axis in plugin.facts["noise"]:
+        assert axis in plugin.parameters, f"noise axis {axis!r} is no keyword-only argument"
+
+
+def oracle_ignores_the_irrelevant(plugin: Plugin[Any]) -> None:
+    """The exact function has no slope in features that the mask calls irrelevant, and one in the others."""
+    problem = _draw(plugin, 0)
+    if problem.oracle is None:
+        return
+    x = problem.x[problem.explained].double().requires_grad_()
+    outputs = problem.oracle(x)
+    assert outputs.shape == (len(x), problem.outputs), f"the oracle returns {tuple(outputs.shape)}"
+    assert outputs.dtype == torch.float64, "the oracle must keep the precision of its input"
+    slope = torch.autograd.grad(outputs.sum(), x)[0].abs().amax(0)
+    relevant = problem.masks["relevant"].any(0)
+    assert (slope[~relevant] == 0).all(), "the oracle depends on a feature that is masked as irrelevant"
+    assert (slope[relevant] > 0).all(), "the oracle ignores a feature that is masked as relevant"
+
+
+def _trained(plugin: Plugin[Any], problem: Problem, seed: int = 0) -> nn.Module:
+    rng = Generator().manual_seed(seed)
+    with seeded(rng):
+        model: nn.Module = plugin.function(problem, rng)
+    return model
+
+
+def learns_the_linear_problem(plugin: Plugin[Any]) -> None:
+    """Well above chance on data that any model can fit, as regression and as classification."""
+    problem = linear_problem()
+    found = _trained(plugin, problem)(problem.x[problem.test])
+    assert found.shape == (ROWS, 1), f"regression must return [rows, 1], got {tuple(found.shape)}"
+    wanted = problem.y[problem.test]
+    share = ((found[:, 0] - wanted) ** 2).mean() / wanted.var()
+    assert share < 0.5, f"leaves {share:.0%} of the variance of a linear function"
+    problem = linear_problem(2)
+    logits = _trained(plugin, problem)(problem.x[problem.test])
+    right = (logits.argmax(1) == problem.y[problem.test]).float().mean()
+    assert right > 0.75, f"accuracy {right:.2f} on a linear problem"
+
+
+def same_seed_same_model(plugin: Plugin[Any]) -> None:
+    """Two trainings from one seed predict the same, in eval mode, and leave the data as it was."""
+    problem = linear_problem()
+    before = problem.x.clone()
+    first, again = (_trained(plugin, problem) for _ in range(2))
+    assert torch.equal(first(problem.x), again(problem.x)), "two trainings from one seed differ"
+    assert not any(m.training for m in first.modules()), "call eval() before returning the model"
+    assert torch.equal(problem.x, before), "training changed the data"
+
+
+def gradient_is_as_declared(plugin: Plugin[Any]) -> None:
+    """A model that declares a gradient has one."""
+    problem = linear_problem()
+    x = problem.x[problem.explained].clone().requires_grad_()
+    outputs = _trained(plugin, problem)(x)
+    assert outputs.requires_grad == plugin.facts["gradient"], f"gradient={plugin.facts['gradient']} is wrong"
+
+
+def _explained(plugin: Plugin[Any], case: Case) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return explainer(setting(plugin, {}))(case)
+
+
+def keeps_shape_and_inputs(plugin: Plugin[Any]) -> None:
+    """One finite number a feature, for many rows and for one, and nothing it was given is changed."""
+    for classes in (1, 2):
+        case, _ = linear_case(classes)
+        before, outputs = case.x.clone(), case.model(case.x)
+        _explained(plugin, case)
+        assert torch.equal(case.x, before), "changed its input"
+        assert not case.x.requires_grad, "left requires_grad set on its input"
+        assert torch.equal(case.model(case.x), outputs), "changed the model"
+        hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) for m in case.model.modules())
+        assert hooks == 0, "left hooks on the model"
+    case, _ = linear_case()
+    _explained(plugin, dataclasses.replace(case, x=case.x[:1], target=case.target[:1]))
+
+
+def same_seed_same_attribution(plugin: Plugin[Any]) -> None:
+    """Two runs from one seed agree to the bit."""
+    first, again = (_explained(plugin, linear_case(2, seed=1)[0]) for _ in range(2))
+    assert torch.equal(first, again), (
+        "two runs from one seed differ: draw from case.rng or the global generators"
+    )
+
+
+def hits_its_estimand(plugin: Plugin[Any]) -> None:
+    """On a linear model every estimand but the gradient is w * x, and the gradient is w."""
+    estimand = plugin.facts["estimand"]
+    if estimand == "none":
+        return
+    for classes in (1, 2):
+        case, exact = linear_case(classes)
+        wanted = exact / case.x if estimand == "gradient" else exact
+        wanted = wanted if plugin.facts["signed"] else wanted.abs()
+        gap = (_explained(plugin, case) - wanted).abs().max()
+        assert gap < TOLERANCE, f"misses its estimand, {estimand}, by {gap:.1e} on a linear model"
+
+
+def keeps_its_promise(plugin: Plugin[Any]) -> None:
+    """A complete method adds up to f(x) - f(baseline) on a linear model."""
+    if plugin.facts["complete"]:
+        case, exact = linear_case()
+        gap = (_explained(plugin, case).sum(1) - exact.sum(1)).abs().max()
+        assert gap < TOLERANCE, f"sums miss f(x) - f(baseline) by {gap:.1e} on a linear model"
+
+
+def _scores(plugin: Plugin[Any], values: Tensor, rows: slice = slice(None)) -> Tensor:
+    """Scores of these maps of the linear network, against its exact attribution."""
+    case, exact = linear_case()
+    part = dataclasses.replace(case, x=case.x[rows], target=case.target[rows])
+    values = values[rows].double()
+    evidence = Evidence(
+        case=part,
+        attribution=values,
+        masks={"relevant": (WEIGHT != 0)[None]},
+        truth=exact[rows].double(),
+        other=exact[rows].double() if "other" in plugin.facts["needs"] else None,
+        explain=lambda _: values,
+        rng=Generator().manual_seed(0),
+    )
+    scores: Tensor = plugin.function(evidence)
+    return scores
+
+
+def _noise(draw: int) -> Tensor:
+    return torch.randn(ROWS, 5, generator=Generator().manual_seed(draw))
+
+
+def scores_within_bounds(plugin: Plugin[Any]) -> None:
+    """One float64 a row, or one in all, between worst and best, for exact, random, zero and constant maps."""
+    low, high = sorted((plugin.facts["worst"], plugin.facts["best"]))
+    exact = linear_case()[1]
+    for values in (exact, -exact, _noise(0), torch.zeros_like(exact), torch.ones_like(exact)):
+        before = values.clone()
+        scores = _scores(plugin, values)
+        assert scores.shape in {(ROWS,), (1,)}, f"must return {(ROWS,)} or (1,), got {tuple(scores.shape)}"
+        assert scores.dtype == torch.float64, f"scores must be float64, got {scores.dtype}"
+        inside = (scores >= low - SAME) & (scores <= high + SAME)
+        assert (inside | scores.isnan()).all(), f"scores leave [{low}, {high}]"
+        assert torch.equal(values, before), "changed the attribution"
+
+
+def prefers_truth_to_noise(plugin: Plugin[Any]) -> None:
+    """The exact attribution scores better than noise, as declared, and no worse than its negative."""
+    exact = linear_case()[1]
+    sign = 1 if plugin.facts["best"] > plugin.facts["worst"] else -1
+    good, negated = (float(_scores(plugin, v).nanmean()) for v in (exact, -exact))
+    noise = float(torch.stack([_scores(plugin, _noise(i)).nanmean() for i in range(10)]).mean())
+    assert sign * (good - noise) > 0, f"truth scores {good:.3f}, noise {noise:.3f}"
+    assert sign * (good - negated) >= -SAME, f"truth scores {good:.3f}, its negative {negated:.3f}"
+
+
+def rows_do_not_meet(plugin: Plugin[Any]) -> None:
+    """A row's score does not depend on the rows beside it."""
+    values = _noise(0)
+    whole = _scores(plugin, values)
+    if whole.shape == (ROWS,):
+        part = _scores(plugin, values, slice(3))
+        same = torch.isclose(part, whole[:3], rtol=0, atol=1e-6, equal_nan=True)
+        assert same.all(), "a row's score changes with the rows beside it"
+
+
+CHECKS: dict[str, tuple[Check, ...]] = {
+    "dataset": (
+        same_seed_same_data,
+        data_is_well_formed,
+        noise_axes_are_parameters,
+        oracle_ignores_the_irrelevant,
+    ),
+    "model": (learns_the_linear_problem, same_seed_same_model, gradient_is_as_declared),
+    "method": (keeps_shape_and_inputs, same_seed_same_attribution, hits_its_estimand, keeps_its_promise),
+    "metric": (scores_within_bounds, prefers_truth_to_noise, rows_do_not_meet),
+}
+
+
+def checks_of(plugin: Plugin[Any]) -> tuple[Check, ...]:
+    """All checks of the plug-in's kind."""
+    return (documents_itself, defaults_are_allowed, *CHECKS[plugin.kind])
+
+
+def failures(plugin: Plugin[Any]) -> Iterator[tuple[str, str]]:
+    """Run every check of the plug-in: its name, and what is wrong or an empty text."""
+    for check in checks_of(plugin):
+        try:
+            check(plugin)
+        except (AssertionError, NotApplicable) as why:
+            yield check.__name__, str(why) or "does not hold"
+        except Exception as error:
+            yield check.__name__, f"raised {type(error).__name__}: {error}"
+        else:
+            yield check.__name__, ""
+
+
+def all_plugins() -> Iterator[Plugin[Any]]:
+    """Every plug-in of every kind."""
+    for registry in (DATASETS, MODELS, METHODS, METRICS):
+        yield from registry

@@ -1,0 +1,294 @@
+"""The command line.  Heavy imports wait inside the commands, so that --help answers at once."""
+
+import json
+import os
+import re
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from .registry import AssayError
+
+if TYPE_CHECKING:
+    from .grid import Suite
+    from .registry import Plugin
+
+KINDS = ("datasets", "models", "methods", "metrics", "suites")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+PluginFiles = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A .py file with plug-ins of your own; repeatable.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(help="In place of the suite's: NAME, NAME[parameter=value,...] or all; repeatable."),
+]
+Folder = Annotated[Path, typer.Argument(help="A results folder.")]
+
+
+def main() -> NoReturn:
+    """Entry point of run_bench.py and of the console script."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a worker
+    try:
+        code = app(standalone_mode=False) or 0
+    except AssayError as error:
+        code = _complain(str(error), 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("stopped; what is finished is kept: give the same command again to go on.", 130)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        code = _complain(f"{error.format_message()} Try --help.", 2)  # a wrong option or command
+    sys.exit(code)
+
+
+def _complain(text: str, code: int) -> int:
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+    return code
+
+
+def _console() -> Console:
+    """A terminal with colours, or plain text that is never wrapped or cut."""
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+@app.callback(invoke_without_command=True)
+def default(context: typer.Context) -> None:
+    """Benchmark attribution methods on problems whose right answer is known.
+
+    Without a command, the suite `quick` is run.
+    """
+    if context.invoked_subcommand is None:
+        run()
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a .toml file of your own.")] = "quick",
+    dataset: Names = None,
+    model: Names = None,
+    method: Names = None,
+    metric: Names = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; as many as cores.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Results folder; under results/ by default.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget what the folder holds and start over.")] = False,
+    plugin: PluginFiles = None,
+) -> None:
+    """Run a suite, or go on with it where it stopped, and show its leaderboard."""
+    from . import grid, runner
+
+    added = runner.load_plugins(plugin or [])
+    lists = {"dataset": dataset, "model": model, "method": method, "metric": metric}
+    given = {kind: values for kind, values in lists.items() if values}
+    chosen = _with_plugins(grid.load_suite(suite).with_lists(given), added, given)
+    if seeds is not None:
+        chosen = chosen.model_copy(update={"seeds": seeds})
+    folder = out or Path("results") / _folder_name(chosen.name, given, seeds)
+    _execute(chosen, folder, jobs or os.cpu_count() or 1, fresh=fresh, files=plugin or [])
+
+
+def _with_plugins(suite: "Suite", added: dict[str, list[str]], given: dict[str, list[str]]) -> "Suite":
+    """The suite with the plug-ins of the user's files beside its own, unless that kind was listed."""
+    for kind, names in added.items():
+        if names and kind not in given:
+            suite = suite.with_added(kind, names)
+    return suite
+
+
+def _folder_name(suite: str, given: dict[str, list[str]], seeds: int | None) -> str:
+    """A folder of its own for every variation of a suite, so that none takes another's place."""
+    words = [suite, *(value for values in given.values() for value in values)]
+    words += [f"seeds-{seeds}"] if seeds is not None else []
+    name = re.sub(r"[^\w.]+", "-", "-".join(words)).strip("-")
+    return name if len(name) <= 80 else f"{name[:60]}-{_short_hash(name)}"
+
+
+def _short_hash(text: str) -> str:
+    from .grid import digest
+
+    return digest(text)[:8]
+
+
+def _execute(suite: "Suite", folder: Path, jobs: int, *, fresh: bool, files: list[Path]) -> None:
+    from . import grid, manifest, report, runner
+    from .store import Ledger
+    from .terminal import progress
+
+    console = _console()
+    plan = grid.plan(suite)
+    ledger = Ledger(folder, fresh=fresh)
+    try:
+        made = manifest.begin(folder, suite, ["assay", *sys.argv[1:]], jobs)
+        left = sum(len(task.cells) for task in runner.missing(plan, ledger.done()))
+        total = sum(map(len, plan.values()))
+        console.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {jobs} jobs, into {folder}")
+        with progress(console, left) as reporter:
+            for record in runner.run(plan, ledger, jobs=jobs, files=files):
+                if not record.row:
+                    reporter.at(record.key)
+                elif record.table in {"scores", "agreement"}:
+                    reporter.finished()
+        ledger.export()
+    finally:
+        ledger.close()
+    manifest.finish(folder, made)
+    _show_board(console, report.write(folder)["overall"], folder)
+
+
+def _show_board(console: Console, board: Any, folder: Path) -> None:
+    from .report import display
+    from .terminal import show
+
+    show(console, display(board), "Leaderboard: skill against exact truth, 0 is chance, 1 is exact")
+    if board["note"].any() or board["failed"].any():
+        console.out(f"\nReasons for what is skipped, failed or qualified: {folder / 'leaderboard.md'}")
+    console.out(
+        f"\nTables: {folder / 'leaderboard.md'}, leaderboard.csv, scores.csv, agreement.csv, costs.csv"
+    )
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False,
+    plugin: PluginFiles = None,
+) -> None:
+    """List what there is, and what is not available and why."""
+    from . import runner
+    from .listing import entries
+
+    if kind is not None and kind not in KINDS:
+        raise AssayError(f"cannot list {kind!r}; give one of {', '.join(KINDS)}, or nothing for all.")
+    runner.load_plugins(plugin or [])
+    console = _console()
+    found = {k: entries(k) for k in KINDS if kind in {None, k}}
+    if as_json:
+        rows = [row for rows in found.values() for row in rows]
+        console.out(json.dumps(rows, indent=2, default=str), highlight=False)
+        return
+    import pandas as pd
+
+    from .terminal import show
+
+    for name, rows in found.items():
+        columns = {"name": "name", "parameters": "parameters", "summary": "what it is"}
+        texts = [{title: _text(row.get(key, "")) for key, title in columns.items()} for row in rows]
+        show(console, pd.DataFrame(texts, columns=list(columns.values())), name)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+@app.command()
+def report(results: Folder) -> None:
+    """Make the tables of a results folder again, from its ledger."""
+    from .report import write
+
+    _show_board(_console(), write(results)["overall"], results)
+
+
+@app.command()
+def compare(
+    results_a: Folder,
+    results_b: Folder,
+    fail_on_regression: Annotated[
+        bool, typer.Option(help="Exit with 3 when a method got worse beyond its interval.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Where to write; RESULTS_B by default.")] = None,
+) -> None:
+    """Say what moved from A to B, and whether it is more than noise."""
+    from . import compare as comparing
+    from .terminal import show
+
+    found = comparing.compare(results_a, results_b)
+    console = _console()
+    show(
+        console, comparing.display(found.methods), f"Skill in B = {results_b} minus skill in A = {results_a}"
+    )
+    for title, frame in (("Cells in only one of them", found.only), ("Settings that differ", found.settings)):
+        if len(frame):
+            show(console, frame.astype(str), title)
+    comparing.write(found, results_a, results_b, out or results_b)
+    console.out(f"\nTables: {(out or results_b) / 'comparison.md'}, comparison.csv")
+    if fail_on_regression and found.regressions:
+        raise typer.Exit(_complain(f"worse than before: {', '.join(found.regressions)}.", 3))
+
+
+@app.command()
+def check(name_or_file: Annotated[str, typer.Argument(help="A plug-in's name, or your .py file.")]) -> None:
+    """Run the plug-in checks, on ours or on yours."""
+    from .checks import failures
+
+    console = _console()
+    wrong = 0
+    for plugin in _plugins_named(name_or_file):
+        console.out(f"{plugin.kind} {plugin.name}")
+        for name, problem in failures(plugin):
+            wrong += bool(problem)
+            console.out(
+                f"  {'FAIL' if problem else 'ok  '} {name}{': ' + problem if problem else ''}",
+                highlight=False,
+            )
+    if wrong:
+        raise AssayError(f"{wrong} checks of {name_or_file!r} failed; mend what the lines above say.")
+
+
+def _plugins_named(name: str) -> "list[Plugin[Any]]":
+    from . import runner
+    from .grid import REGISTRIES
+    from .registry import near_miss
+
+    if name.endswith(".py"):
+        added = runner.load_plugins([Path(name)])
+        found = [REGISTRIES[kind][n] for kind, names in added.items() for n in names]
+        if not found:
+            raise AssayError(
+                f"plug-in file {name!r} defines no plug-in; decorate its function with @method(...)."
+            )
+        return found
+    runner.load_plugins()
+    found = [registry[name] for registry in REGISTRIES.values() if name in registry]
+    if not found:
+        known = [plugin.name for registry in REGISTRIES.values() for plugin in registry]
+        raise AssayError(f"no plug-in is called {name!r}.{near_miss(name, known)} Or give a .py file.")
+    return found
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="method.")],
+    name: Annotated[str, typer.Argument(help="Its name: of the file, of the function and in the tables.")],
+) -> None:
+    """Write a commented file, methods/NAME.py, that already passes `check`."""
+    from . import runner
+    from .grid import REGISTRIES
+
+    if kind != "method":
+        raise AssayError(f"cannot make a new {kind!r}; only 'method' is known here.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise AssayError(
+            f"{name!r} cannot be a method's name; use small letters, digits and _, as in my_method."
+        )
+    runner.load_plugins()
+    if name in REGISTRIES[kind]:
+        raise AssayError(f"a method is called {name!r} already; choose another name.")
+    file = Path(__file__).resolve().parent.parent / "methods" / f"{name}.py"
+    text = resources.files(f"{__package__}.templates").joinpath("method.txt").read_text(encoding="utf-8")
+    try:
+        file.write_text(text.replace("NAME", name), encoding="utf-8")
+    except OSError as error:
+        raise AssayError(
+            f"cannot write {str(file)!r} ({error.strerror}); copy a method from the documentation into "
+            "a file of your own and give it with --plugin."
+        ) from None
+    _console().out(f"wrote {file}\nnow: assay check {name} && assay run smoke --method {name}")

@@ -1,0 +1,153 @@
+"""Two results folders -> what moved, and whether it is more than noise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import leaderboard as lead
+from . import stats
+from .report import as_markdown, load, manifest
+from .store import write_atomically
+
+KEY = [*lead.CELL, "method"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    methods: one row a method and family: mean paired difference in skill, B minus A, its interval, ranks.
+    only: cells that only one of the two has, counted by method.
+    settings: what the two manifests say differently.
+    """
+
+    methods: pd.DataFrame
+    only: pd.DataFrame
+    settings: pd.DataFrame
+
+    @property
+    def regressions(self) -> list[str]:
+        """Methods whose ground-truth skill fell beyond its interval."""
+        found = self.methods
+        worse = found[(found["family"] == lead.RANKED_BY) & (found["verdict"] == "worse")]
+        return list(worse["method"])
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Compare the scores of two results folders cell by cell.
+
+    Raises:
+        AssayError: one of them holds no results.
+    """
+    a, b = load(first).scores, load(second).scores
+    return Comparison(
+        methods=_methods(a, b),
+        only=_only(a, b),
+        settings=_settings(manifest(first), manifest(second)),
+    )
+
+
+def _methods(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    columns = [*KEY, "family", "skill"]
+    ok = [frame.loc[frame["status"] == "ok", columns] for frame in (a, b)]
+    both = ok[0].merge(ok[1], on=[*KEY, "family"], suffixes=("_a", "_b"))
+    both["difference"] = both["skill_b"] - both["skill_a"]
+    rank_a, rank_b = _ranks(a), _ranks(b)
+    rows = []
+    for (family, method), cells in both.groupby(["family", "method"], sort=False):
+        row = {"method": method, "family": family, "cells": len(cells), **_moved(cells, f"{family} {method}")}
+        if family == lead.RANKED_BY:
+            row |= {"rank_a": rank_a.get(str(method), np.nan), "rank_b": rank_b.get(str(method), np.nan)}
+        rows.append(row)
+    table = ["method", "family", "cells", "skill_a", "skill_b", "difference", "low", "high", "verdict"]
+    frame = pd.DataFrame(rows, columns=[*table, "rank_a", "rank_b"])
+    order = {lead.RANKED_BY: 0, "faithfulness": 1}
+    frame["order"] = frame["family"].map(order).fillna(2)
+    return frame.sort_values(["order", "difference"], kind="stable", ignore_index=True).drop(columns="order")
+
+
+def _moved(cells: pd.DataFrame, scope: str) -> dict[str, Any]:
+    """Mean paired difference over the cells that both have, with its interval and what that says."""
+    problems = list(zip(*(cells[column] for column in lead.PROBLEM), strict=True))
+    clusters = stats.cluster_means(cells["difference"].to_numpy(), problems, list(cells["seed"]))
+    difference = stats.clustered_mean(clusters)
+    low, high = stats.bootstrap_interval(clusters, lead.generator("compare", scope))
+    return {
+        "skill_a": cells["skill_a"].mean(),
+        "skill_b": cells["skill_b"].mean(),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "verdict": stats.moved(low, high),
+    }
+
+
+def _ranks(scores: pd.DataFrame) -> dict[str, float]:
+    board = lead.summary(lead.skills(scores, lead.RANKED_BY), "overall")
+    return dict(zip(board["method"], board["rank"], strict=True))
+
+
+def _only(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Cells that one of the two lacks."""
+    sides = a[KEY].merge(b[KEY], on=KEY, how="outer", indicator="only in")
+    sides = sides[sides["only in"] != "both"]
+    sides["only in"] = sides["only in"].astype(str).map({"left_only": "A", "right_only": "B"})
+    return sides.groupby(["only in", "method"], as_index=False).size().rename(columns={"size": "cells"})
+
+
+def _settings(a: dict[str, Any], b: dict[str, Any]) -> pd.DataFrame:
+    """What the manifests say differently, but for when and by which command they were made."""
+    flat_a, flat_b = (dict(_flat({k: v for k, v in m.items() if k not in IGNORED})) for m in (a, b))
+    names = [name for name in {**flat_a, **flat_b} if flat_a.get(name) != flat_b.get(name)]
+    rows = [(name, flat_a.get(name, "not known"), flat_b.get(name, "not known")) for name in names]
+    return pd.DataFrame(rows, columns=["setting", "A", "B"])
+
+
+IGNORED = {"start", "end", "command", "config_hash"}
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, inner in value.items() for pair in _flat(inner, f"{name}.{key}".strip("."))]
+    return [(name, str(value))]
+
+
+def write(found: Comparison, first: Path, second: Path, out: Path) -> None:
+    """Write comparison.csv and comparison.md into `out`."""
+    write_atomically(out / "comparison.csv", found.methods.to_csv(index=False))
+    write_atomically(out / "comparison.md", markdown(found, str(first), str(second)))
+
+
+def markdown(found: Comparison, first: str, second: str) -> str:
+    """The whole of comparison.md."""
+    parts = [
+        f"# What moved from A to B\n\nA: `{first}`\n\nB: `{second}`",
+        HOW_TO_READ,
+        as_markdown(display(found.methods)),
+    ]
+    for title, frame in (("Cells in only one of them", found.only), ("Settings that differ", found.settings)):
+        parts += [f"## {title}", as_markdown(frame.astype(str)) if len(frame) else "None."]
+    return "\n\n".join(parts) + "\n"
+
+
+HOW_TO_READ = """\
+Difference is mean skill of B minus A over the cells that both have, paired cell by cell, with a 95% bootstrap
+interval over problems and, within them, seeds. A verdict other than `no difference seen` means that the
+interval leaves 0 out; with one verdict a method and family, expect one in twenty to do so by chance."""
+
+
+def display(methods: pd.DataFrame) -> pd.DataFrame:
+    """The differences as people read them: text in every place."""
+    shown = methods[["method", "family"]].copy()
+    shown["cells"] = methods["cells"].astype(str)
+    shown["A"], shown["B"] = ([f"{v:.3f}" for v in methods[c]] for c in ("skill_a", "skill_b"))
+    shown["B - A"] = [f"{v:+.3f}" for v in methods["difference"]]
+    intervals = zip(methods["low"], methods["high"], strict=True)
+    shown["95% interval"] = ["" if pd.isna(low) else f"{low:+.3f} to {high:+.3f}" for low, high in intervals]
+    shown["verdict"] = methods["verdict"]
+    ranks = zip(methods["rank_a"], methods["rank_b"], strict=True)
+    shown["rank"] = ["" if pd.isna(a) or pd.isna(b) else f"{a:.0f} -> {b:.0f}" for a, b in ranks]
+    return shown

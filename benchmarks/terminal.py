@@ -1,0 +1,101 @@
+"""What people see while a run goes on, and the tables at its end; plain lines where there is no terminal."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from tabulate import tabulate
+
+EVERY = 10.0  # seconds between two plain lines
+NARROW = ("skipped", "failed", "model rows/row", "note")  # left out first where the terminal is narrow
+
+
+class Reporter(Protocol):
+    """Hears of every finished cell and of what is now at work."""
+
+    def finished(self) -> None:
+        """One more cell is in the ledger."""
+
+    def at(self, text: str) -> None:
+        """This is being computed now."""
+
+
+@contextmanager
+def progress(console: Console, cells: int) -> Iterator[Reporter]:
+    """A bar on a terminal, else a line now and then."""
+    if not console.is_terminal:
+        yield _Lines(console, cells)
+        return
+    columns = (
+        TextColumn("cells"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[at]}", style="dim"),
+    )
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=120) as bar:
+        yield _Bar(bar, cells)
+
+
+class _Bar:
+    def __init__(self, bar: Progress, cells: int) -> None:
+        self.bar = bar
+        self.start = time.monotonic()
+        self.task = bar.add_task("cells", total=cells, rate="", at="")
+        self.done = 0
+
+    def finished(self) -> None:
+        self.done += 1
+        rate = self.done / max(1e-9, time.monotonic() - self.start)
+        self.bar.update(self.task, completed=self.done, rate=f"{rate:.0f}/s")
+
+    def at(self, text: str) -> None:
+        self.bar.update(self.task, at=text)
+
+
+class _Lines:
+    def __init__(self, console: Console, cells: int) -> None:
+        self.console = console
+        self.cells = cells
+        self.start = self.last = time.monotonic()
+        self.done = 0
+        self.now = ""
+
+    def finished(self) -> None:
+        self.done += 1
+        if time.monotonic() - self.last >= EVERY:
+            self.last = time.monotonic()
+            rate = self.done / (self.last - self.start)
+            left = (self.cells - self.done) / rate
+            line = f"{self.done:,} of {self.cells:,} cells, {rate:.0f} cells/s, {left:.0f} s left: {self.now}"
+            self.console.out(line, highlight=False)
+
+    def at(self, text: str) -> None:
+        self.now = text
+
+
+def show(console: Console, frame: pd.DataFrame, title: str) -> None:
+    """A table of texts, with colours and lines on a terminal, aligned by spaces elsewhere."""
+    if not console.is_terminal:
+        console.out(f"\n{title}\n", highlight=False)
+        console.out(
+            tabulate(frame.values.tolist(), [*frame.columns], "simple", disable_numparse=True),
+            highlight=False,
+        )
+        return
+    if console.width < 140:
+        frame = frame.drop(columns=[c for c in NARROW if c in frame and c != "note"])
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in frame.columns:
+        words = column in {"method", "note", "family", "verdict", "summary"}
+        table.add_column(column, justify="left" if words else "right", no_wrap=column != "note")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(str(value)) for value in row))
+    console.print(table)
