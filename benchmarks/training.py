@@ -1,6 +1,7 @@
 """The one training loop, with its two presets."""
 
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,26 +27,62 @@ class Recipe:
     one_cycle: bool
     patience: int  # epochs without a better validation loss before stopping; 0: never stop, keep the last
     least_steps: int  # small tables get more epochs, so that they too are fitted
+    standardise: bool  # train on columns and targets of mean 0 and deviation 1, then fold the scales away
 
 
 RECIPES: dict[Preset, Recipe] = {
     "fast": Recipe(
-        lr=5e-3, epochs=20, batch=128, weight_decay=0.1, one_cycle=True, patience=10, least_steps=600
+        lr=1e-2,
+        epochs=15,
+        batch=128,
+        weight_decay=0.3,
+        one_cycle=True,
+        patience=10,
+        least_steps=600,
+        standardise=True,
     ),
     # the protocol of arXiv 2406.12150: it overfits, and is here so that its numbers can be made again
     "reference": Recipe(
-        lr=1e-3, epochs=1000, batch=0, weight_decay=0.0, one_cycle=False, patience=0, least_steps=0
+        lr=1e-3,
+        epochs=1000,
+        batch=0,
+        weight_decay=0.0,
+        one_cycle=False,
+        patience=0,
+        least_steps=0,
+        standardise=False,
     ),
 }
 
 
-def fit(net: nn.Module, problem: Problem, rng: Generator, preset: Preset) -> nn.Module:
-    """Train `net` on the problem's training rows and hand it back in eval mode.
+def fit(net: nn.Sequential, problem: Problem, rng: Generator, preset: Preset) -> nn.Sequential:
+    """Train `net`, whose first and last layers with weights are linear, and hand it back in eval mode.
 
     `fast` holds the validation rows out and keeps the epoch that predicts them best; `reference`, which
     never looks at them, trains on them too, as the paper does.
     """
     recipe = RECIPES[preset]
+    if not recipe.standardise:
+        return _fit(net, problem, rng, recipe)
+    x, y = problem.x[problem.train], problem.y[problem.train]
+    at, scale = x.mean(0), x.std(0)
+    scale = scale.where(scale > 0, 1.0)
+    level, spread = torch.zeros(()), torch.ones(())
+    target: Tensor = problem.y
+    if problem.task == "regression":
+        level, spread = y.mean(), y.std().clamp_min(1e-12)
+        target = (target - level) / spread
+    net = _fit(net, dataclasses.replace(problem, x=(problem.x - at) / scale, y=target), rng, recipe)
+    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        linear[0].weight.div_(scale.flatten())
+        linear[0].bias.sub_(linear[0].weight @ at.flatten())
+        linear[-1].weight.mul_(spread)
+        linear[-1].bias.mul_(spread).add_(level)
+    return net
+
+
+def _fit(net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe) -> nn.Sequential:
     held_out = recipe.patience > 0 and problem.n_validation > 0
     rows = problem.train if held_out else slice(problem.n_train + problem.n_validation)
     x, y = problem.x[rows], problem.y[rows]

@@ -25,7 +25,8 @@ def mlp(
 ) -> nn.Module:
     """Hidden layers of equal width, one dropout before the linear output.
 
-    preset: `fast` (mini-batches, one-cycle schedule, best epoch on the validation rows) or `reference`
+    preset: `fast` (mini-batches of standardised columns, AdamW, one-cycle schedule, best epoch on the
+        validation rows; the scales are folded into the first and last layer) or `reference`
         (the protocol of arXiv 2406.12150: full batch, Adam 1e-3, 1000 epochs, last epoch).
     """
     layers: list[nn.Module] = [nn.Flatten()]
