@@ -36,7 +36,7 @@ def main() -> NoReturn:
     """Entry point of run_bench.py and of the console script."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: one thread a worker
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(sys.argv[1:] or ["run"], standalone_mode=False) or 0
     except AssayError as error:
         code = _complain(str(error), 2)
     except (KeyboardInterrupt, typer.Abort):
@@ -60,14 +60,12 @@ def _console() -> Console:
     return Console(soft_wrap=not sys.stdout.isatty())
 
 
-@app.callback(invoke_without_command=True)
-def default(context: typer.Context) -> None:
+@app.callback()
+def program() -> None:
     """Benchmark attribution methods on problems whose right answer is known.
 
     Without a command, the suite `quick` is run.
     """
-    if context.invoked_subcommand is None:
-        run()
 
 
 @app.command()
@@ -77,13 +75,21 @@ def run(
     model: Names = None,
     method: Names = None,
     metric: Names = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; as many as cores.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds, counted from 0.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes; as many as cores.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; under results/ by default.")] = None,
     fresh: Annotated[bool, typer.Option(help="Forget what the folder holds and start over.")] = False,
     plugin: PluginFiles = None,
 ) -> None:
     """Run a suite, or go on with it where it stopped, and show its leaderboard."""
+    from .workers import warm_up
+
+    for option, value in (("--seeds", seeds), ("--jobs", jobs)):
+        if value is not None and value < 1:
+            raise AssayError(f"{option} cannot be {value}; give a whole number from 1 up.")
+    jobs = jobs or os.cpu_count() or 1
+    if jobs > 1:
+        warm_up()
     from . import grid, runner
 
     added = runner.load_plugins(plugin or [])
@@ -93,7 +99,7 @@ def run(
     if seeds is not None:
         chosen = chosen.model_copy(update={"seeds": seeds})
     folder = out or Path("results") / _folder_name(chosen.name, given, seeds)
-    _execute(chosen, folder, jobs or os.cpu_count() or 1, fresh=fresh, files=plugin or [])
+    _execute(chosen, folder, jobs, fresh=fresh, files=plugin or [])
 
 
 def _with_plugins(suite: "Suite", added: dict[str, list[str]], given: dict[str, list[str]]) -> "Suite":
@@ -292,3 +298,7 @@ def new(
             "a file of your own and give it with --plugin."
         ) from None
     _console().out(f"wrote {file}\nnow: assay check {name} && assay run smoke --method {name}")
+
+
+if __name__ == "__main__":
+    main()

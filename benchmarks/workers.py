@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -14,7 +15,23 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Work = Callable[[T], Iterable[R]]
-PRELOAD = ["torch", "captum.attr"]  # once, in the fork server, instead of once a worker
+# imported once, in the fork server, instead of once a worker; torch's optimisers import torch._dynamo
+PRELOAD = ["assay.benchmarks.runner", "captum.attr", "torch._dynamo"]
+
+
+def context() -> ForkServerContext | SpawnContext:
+    """How workers are started: forked from a server without threads, or anew where there is none."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(PRELOAD)
+    return found
+
+
+def warm_up() -> None:
+    """Let the fork server import what workers need while this process does something else."""
+    if isinstance(context(), ForkServerContext):
+        forkserver.ensure_running()
 
 
 class WorkerDied(Exception):  # noqa: N818 - a fact to report, not to raise
@@ -66,14 +83,9 @@ class Pool(Generic[T, R]):
                 worker.process.join()
 
     def _start(self) -> _Worker[T]:
-        context: ForkServerContext | SpawnContext
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload(PRELOAD)
-        else:
-            context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self.work, self.prepare), daemon=True)
+        start = context()
+        ours, theirs = start.Pipe()
+        process = start.Process(target=_serve, args=(theirs, self.work, self.prepare), daemon=True)
         process.start()
         theirs.close()  # so that the worker's death closes the pipe
         return _Worker(process, ours)
