@@ -90,13 +90,11 @@ def model_quality(problem: Problem, model: nn.Module) -> dict[str, float]:
         if problem.oracle is not None:
             exact = problem.oracle(x.double())
             wanted = exact[:, 0] if problem.task == "regression" else exact.argmax(1)
-    y = problem.y[problem.train]
+    train = problem.y[problem.train].numpy()
     if problem.task == "regression":
-        found = stats.regression_quality(
-            outputs[:, 0].double().numpy(), wanted.double().numpy(), float(y.double().mean())
-        )
+        found = stats.regression_quality(outputs[:, 0].double().numpy(), wanted.double().numpy(), train)
     else:
-        found = stats.classification_quality(outputs.argmax(1).numpy(), wanted.numpy(), int(y.mode().values))
+        found = stats.classification_quality(outputs.argmax(1).numpy(), wanted.numpy(), train)
     return {**found, "rows": len(x)}
 
 

@@ -182,9 +182,8 @@ def noise_of(dataset: Setting) -> str:
 
 
 def parameters_of(dataset: Setting) -> str:
-    """The other parameters that are not at their defaults, as in the tables."""
-    plugin = DATASETS[dataset.name]
-    given = dataset.params.items()
-    return " ".join(
-        f"{k}={v}" for k, v in given if k not in plugin.facts["noise"] and v != plugin.defaults[k]
-    )
+    """The other parameters, as in the tables: all that have a value, so that a row says what it is of."""
+    facts = DATASETS[dataset.name].facts
+    void = {old for new, old in facts["instead"].items() if dataset.params[new]}
+    hidden = {*facts["noise"], *void}
+    return " ".join(f"{k}={v}" for k, v in dataset.values if k not in hidden and v not in (None, ""))

@@ -12,7 +12,7 @@ from . import stats
 PROBLEM = ["dataset", "parameters", "noise"]
 CELL = [*PROBLEM, "model", "metric", "seed"]  # what two methods must share to be compared
 RANKED_BY = "ground truth"
-RANKED_SHARE = 0.5  # a method with fewer than this share of the usual cells is listed, not ranked
+RANKED_SHARE = 0.25  # a method with fewer than this share of the usual cells is listed, not ranked
 
 
 @dataclass(frozen=True)

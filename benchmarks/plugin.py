@@ -183,14 +183,17 @@ A = TypeVar("A", bound=MethodFunction)
 S = TypeVar("S", bound=MetricFunction)
 
 
-def dataset(*, paper: str, noise: tuple[str, ...], version: int = 1) -> Callable[[D], D]:
+def dataset(
+    *, paper: str, noise: tuple[str, ...], instead: Mapping[str, str] | None = None, version: int = 1
+) -> Callable[[D], D]:
     """Register a problem generator.
 
     noise: those of its keyword-only arguments that make the problem harder without changing the answer.
+    instead: argument -> the argument that it takes the place of when it is given; tables leave that one out.
     """
 
     def register(function: D) -> D:
-        DATASETS.add(function, version=version, paper=paper, noise=noise)
+        DATASETS.add(function, version=version, paper=paper, noise=noise, instead=instead or {})
         return function
 
     return register

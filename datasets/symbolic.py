@@ -41,7 +41,9 @@ FUNCTIONS: Final = (
 )
 
 
-@dataset(paper="https://arxiv.org/abs/2406.12150", noise=("columns", "label_sd"))
+@dataset(
+    paper="https://arxiv.org/abs/2406.12150", noise=("columns", "label_sd"), instead={"formula": "function"}
+)
 def symbolic(
     rng: torch.Generator,
     /,

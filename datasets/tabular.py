@@ -18,7 +18,11 @@ BACKGROUND: Final = 100  # rows
 ROUNDING: Final = 1e-10  # a spread this small relative to the values is a constant that was rounded
 
 
-@dataset(paper="https://scikit-learn.org/stable/datasets/toy_dataset.html", noise=("probes",))
+@dataset(
+    paper="https://scikit-learn.org/stable/datasets/toy_dataset.html",
+    noise=("probes",),
+    instead={"csv": "name"},
+)
 def tabular(
     rng: torch.Generator,
     /,

@@ -1,6 +1,5 @@
-from pathlib import Path
-
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
