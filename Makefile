@@ -1,0 +1,33 @@
+# Every target works from a clean clone, in a folder with any name: paths stay relative.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: bench install test speed reference symbolic clean
+
+bench: install  ## install, then run the default suite and print its leaderboard
+	$(BIN)/python run_bench.py
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "Assay needs Python 3.11 or newer, this is %d.%d; set PYTHON=..." % v[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	mkdir -p build/types && ln -sfn ../.. build/types/assay
+	touch $(STAMP)
+
+test: install  ## lint, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest --numprocesses auto --dist loadfile
+
+speed: install  ## time what the benchmark itself does; takes some minutes
+	$(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
+
+reference symbolic: install  ## the long suites
+	$(BIN)/python run_bench.py run $@
+
+clean:
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache
