@@ -15,8 +15,8 @@ from rich.text import Text
 from .registry import AssayError
 
 if TYPE_CHECKING:
-    from .grid import Suite
     from .registry import Plugin
+    from .suite import Suite
 
 KINDS = ("datasets", "models", "methods", "metrics", "suites")
 
@@ -82,20 +82,21 @@ def run(
     plugin: PluginFiles = None,
 ) -> None:
     """Run a suite, or go on with it where it stopped, and show its leaderboard."""
+    from . import suite as suites
     from .workers import warm_up
 
     for option, value in (("--seeds", seeds), ("--jobs", jobs)):
         if value is not None and value < 1:
             raise AssayError(f"{option} cannot be {value}; give a whole number from 1 up.")
     jobs = jobs or os.cpu_count() or 1
-    if jobs > 1:
-        warm_up()
-    from . import grid, runner
-
-    added = runner.load_plugins(plugin or [])
     lists = {"dataset": dataset, "model": model, "method": method, "metric": metric}
     given = {kind: values for kind, values in lists.items() if values}
-    chosen = _with_plugins(grid.load_suite(suite).with_lists(given), added, given)
+    chosen = suites.load_suite(suite).with_lists(given)
+    if jobs > 1:
+        warm_up(suites.modules(chosen))
+    from . import runner
+
+    chosen = _with_plugins(chosen, runner.load_plugins(plugin or []), given)
     if seeds is not None:
         chosen = chosen.model_copy(update={"seeds": seeds})
     folder = out or Path("results") / _folder_name(chosen.name, given, seeds)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .grid import REGISTRIES, load_suite, suite_names
+from .grid import REGISTRIES
 from .registry import Plugin
+from .suite import load_suite, suite_names
 
 FACTS = ("noise", "gradient", "layers", "estimand", "complete", "signed", "family", "best", "worst", "needs")
 

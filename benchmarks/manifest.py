@@ -10,8 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .grid import REGISTRIES, Suite
+from .grid import REGISTRIES
 from .store import write_atomically
+from .suite import Suite
 
 PACKAGES = ("assay-xai", "torch", "captum", "shap", "numpy", "pandas", "scipy", "scikit-learn")
 

@@ -6,7 +6,7 @@ from torch import Generator, Tensor
 
 from .plugin import Case, Samples, Scores
 
-ELEMENTS = 4_000_000  # of perturbed input held at once: 16 MB in float32
+ELEMENTS = 1_000_000  # of perturbed input held at once: 4 MB in float32
 
 
 def outputs_under(case: Case, keep: Bool[Tensor, "#n m *feature"]) -> Float[Tensor, "n m"]:

@@ -17,20 +17,23 @@ R = TypeVar("R")
 Work = Callable[[T], Iterable[R]]
 # imported once, in the fork server, instead of once a worker; torch's optimisers import torch._dynamo
 PRELOAD = ["assay.benchmarks.runner", "captum.attr", "torch._dynamo"]
+FREEZE = "assay.benchmarks.frozen"
 
 
 def context() -> ForkServerContext | SpawnContext:
     """How workers are started: forked from a server without threads, or anew where there is none."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(PRELOAD)
-    return found
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("forkserver")
+    return multiprocessing.get_context("spawn")
 
 
-def warm_up() -> None:
-    """Let the fork server import what workers need while this process does something else."""
+def warm_up(modules: Iterable[str]) -> None:
+    """Let the fork server import what workers need while this process does something else.
+
+    They share the memory of what it has imported.  A module that cannot be imported is left to them.
+    """
     if isinstance(context(), ForkServerContext):
+        multiprocessing.set_forkserver_preload([*PRELOAD, *modules, FREEZE])
         forkserver.ensure_running()
 
 
@@ -77,9 +80,10 @@ class Pool(Generic[T, R]):
                     yield from self._receive(worker, workers, waiting)
         finally:
             for worker in workers:
-                worker.process.terminate()
-                worker.pipe.close()
+                worker.pipe.close()  # an idle worker ends by itself, and cleans up after itself
             for worker in workers:
+                worker.process.join(timeout=0 if worker.task is not None else 5)
+                worker.process.terminate()
                 worker.process.join()
 
     def _start(self) -> _Worker[T]:

@@ -3,9 +3,8 @@
 from captum.attr import FeatureAblation
 
 from ..benchmarks.coalitions import units_of
+from ..benchmarks.perturb import ELEMENTS
 from ..benchmarks.plugin import Case, Samples, method
-
-ELEMENTS = 4_000_000  # of perturbed input held at once
 
 
 @method(paper="https://arxiv.org/abs/1311.2901", estimand="ablation")

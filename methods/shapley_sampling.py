@@ -6,9 +6,8 @@ from annotated_types import Ge
 from captum.attr import ShapleyValueSampling
 
 from ..benchmarks.coalitions import units_of
+from ..benchmarks.perturb import ELEMENTS
 from ..benchmarks.plugin import Case, Samples, method
-
-ELEMENTS = 4_000_000  # of perturbed input held at once
 
 
 @method(paper="https://doi.org/10.1016/j.cor.2008.04.004", estimand="shapley", complete=True)

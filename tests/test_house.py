@@ -12,23 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
-LAYERS = (  # of benchmarks/, low to high, with the plug-ins where they stand
-    *("registry", "plugin", "randomness", "formula", "table", "perturb", "ranking", "coalitions", "training"),
-    "PLUGINS",
-    *(
-        "truth",
-        "stats",
-        "spec",
-        "grid",
-        "explaining",
-        "yardstick",
-        "evaluation",
-        "workers",
-        "store",
-        "runner",
-    ),
-    *("linear_task", "checks", "leaderboard", "report", "compare", "manifest", "listing", "terminal", "cli"),
-)
+# the modules of benchmarks/, low to high, with the plug-ins where they stand
+LAYERS = """
+registry suite plugin randomness formula table perturb ranking coalitions training
+PLUGINS
+truth stats spec grid explaining yardstick evaluation workers store runner frozen
+linear_task checks leaderboard report compare manifest listing terminal cli
+""".split()
 FOLDERS = ("benchmarks", *PLUGINS)
 FILES = sorted(p for d in FOLDERS for p in (ROOT / d).glob("*.py") if p.name != "__init__.py")
 FORBIDDEN = {"utils", "helpers", "common", "base", "misc", "tools"}

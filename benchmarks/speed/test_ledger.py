@@ -6,6 +6,7 @@ import pytest
 
 from assay.benchmarks import grid, report, runner
 from assay.benchmarks.store import COLUMNS, Ledger
+from assay.benchmarks.suite import load_suite
 
 runner.load_plugins()
 
@@ -24,11 +25,11 @@ def test_write_a_cell(benchmark, ledger):
 
 
 def test_plan_quick(benchmark):
-    benchmark(lambda: grid.plan(grid.load_suite("quick")))
+    benchmark(lambda: grid.plan(load_suite("quick")))
 
 
 def test_report_of_a_thousand_cells(benchmark, tmp_path):
-    suite = grid.load_suite("smoke")
+    suite = load_suite("smoke")
     opened = Ledger(tmp_path)
     for _ in runner.run(grid.plan(suite), opened, jobs=1):
         pass
