@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -277,28 +276,15 @@ def new(
     name: Annotated[str, typer.Argument(help="Its name: of the file, of the function and in the tables.")],
 ) -> None:
     """Write a commented file, methods/NAME.py, that already passes `check`."""
-    from . import runner
-    from .grid import REGISTRIES
+    from .scaffold import new_method
 
     if kind != "method":
         raise AssayError(f"cannot make a new {kind!r}; only 'method' is known here.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise AssayError(
-            f"{name!r} cannot be a method's name; use small letters, digits and _, as in my_method."
-        )
-    runner.load_plugins()
-    if name in REGISTRIES[kind]:
-        raise AssayError(f"a method is called {name!r} already; choose another name.")
-    file = Path(__file__).resolve().parent.parent / "methods" / f"{name}.py"
-    text = resources.files(f"{__package__}.templates").joinpath("method.txt").read_text(encoding="utf-8")
-    try:
-        file.write_text(text.replace("NAME", name), encoding="utf-8")
-    except OSError as error:
-        raise AssayError(
-            f"cannot write {str(file)!r} ({error.strerror}); copy a method from the documentation into "
-            "a file of your own and give it with --plugin."
-        ) from None
-    _console().out(f"wrote {file}\nnow: assay check {name} && assay run smoke --method {name}")
+    file = new_method(name)
+    _console().out(
+        f"wrote {file}\nnow: assay check {name} && assay run smoke --method {name}"
+        "\nto rank it among all others: assay run smoke --method all"
+    )
 
 
 if __name__ == "__main__":

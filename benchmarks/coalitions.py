@@ -85,6 +85,12 @@ def shapley_regression(
     return (free - ones * excess).T
 
 
+def shared_out(case: Case, values: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
+    """Maps that give every feature its unit's whole value, as captum's do, in equal shares instead."""
+    units = units_of(case)
+    return values / units.flatten().bincount().to(values)[units]
+
+
 def spread_over_features(case: Case, values: Float[Tensor, "n units"]) -> Float[Tensor, "n *feature"]:
     """Hand each unit's value to its features in equal shares: sums stay what they were."""
     units = units_of(case)

@@ -71,7 +71,7 @@ def _methods(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 
 def _moved(cells: pd.DataFrame, scope: str) -> dict[str, Any]:
     """Mean paired difference over the cells that both have, with its interval and what that says."""
-    problems = list(zip(*(cells[column] for column in lead.PROBLEM), strict=True))
+    problems = list(zip(*(cells[column] for column in lead.CLUSTER), strict=True))
     clusters = stats.cluster_means(cells["difference"].to_numpy(), problems, list(cells["seed"]))
     difference = stats.clustered_mean(clusters)
     low, high = stats.bootstrap_interval(clusters, lead.generator("compare", scope))

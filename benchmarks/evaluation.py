@@ -1,5 +1,6 @@
 """One unit: draw the problem, train the model, explain it with every method, score every cell."""
 
+import copy
 import functools
 import json
 import time
@@ -44,7 +45,10 @@ def run_unit(unit: Unit, cells: Sequence[Cell]) -> Iterator[Record]:
     yield _working(where, unit.model.text)
     try:
         problem = draw(*unit.problem)
-        model = train(unit, problem)
+        # a copy: other models of the problem are given the data as they were drawn
+        model = train(unit, copy.deepcopy(problem))
+        about, learned = _about(unit, problem, model)
+        explained = _Explained(unit, problem, model, learned)
     except NotApplicable as why:
         yield from (_unscored(cell, "skipped", one_line(why)) for cell in cells)
         return
@@ -53,17 +57,22 @@ def run_unit(unit: Unit, cells: Sequence[Cell]) -> Iterator[Record]:
     except Exception as error:
         yield from (failed(cell, described(error)) for cell in cells)
         return
+    yield from about
+    yield from explained.records(cells)
+
+
+def _about(unit: Unit, problem: Problem, model: nn.Module) -> tuple[list[Record], bool]:
+    """What is known of the problem and of the model, and whether it learned anything."""
+    where = place(unit)
     facts = json.dumps(
         {k: v if isinstance(v, str) or isfinite(v) else str(v) for k, v in problem.facts.items()}
     )
-    yield Record("problems", problem_key(unit), {**where, "facts": facts, "version": unit.dataset.version})
     quality = model_quality(problem, model)
-    learned = not quality["quality"] < LEARNED
+    learned = quality["quality"] >= LEARNED
     version = f"{unit.dataset.version}/{unit.model.version}"
-    yield Record(
-        "models", unit.key, {**where, **quality, "learned": learned, "status": "ok", "version": version}
-    )
-    yield from _Explained(unit, problem, model, learned).records(cells)
+    row = {**where, **quality, "learned": learned, "status": "ok", "version": version}
+    about = {**where, "facts": facts, "version": unit.dataset.version}
+    return [Record("problems", problem_key(unit), about), Record("models", unit.key, row)], learned
 
 
 @functools.lru_cache(maxsize=1)
@@ -239,5 +248,6 @@ class _Explained:
         first, second = (v if signed else v.abs() for v in pair if v is not None)
         evidence = self.yardstick.evidence(first, "none", True, other=second)
         value, rows, nan_rows = stats.mean(self.yardstick.rows_of(cell.metric, evidence))
-        status = "ok" if self.learned else "unlearned"
+        status = "ok" if rows else "undefined"
+        status = status if self.learned else "unlearned"
         return {"value": value, "rows": rows, "nan_rows": nan_rows, "status": status, "reason": ""}

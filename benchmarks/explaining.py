@@ -101,7 +101,16 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
         )  # not of the inputs: captum's DeepLift hands rows and baselines over as a pair
 
     model = copy.deepcopy(case.model)
-    own = dataclasses.replace(case, model=model, x=case.x.clone(), rng=rng_for("method", key, method.key))
+    own = dataclasses.replace(
+        case,
+        model=model,
+        x=case.x.clone(),
+        target=case.target.clone(),
+        baseline=case.baseline.clone(),
+        background=case.background.clone(),
+        groups=None if case.groups is None else case.groups.clone(),
+        rng=rng_for("method", key, method.key),
+    )
     handle = model.register_forward_hook(count)
     start = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:

@@ -20,6 +20,9 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 
 
+ENGINE = 1  # raised by a change outside the plug-ins that moves numbers: all is then computed anew
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A problem and a model: drawn, trained and explained together."""
@@ -36,7 +39,7 @@ class Unit:
     @property
     def key(self) -> str:
         """What the trained model depends on."""
-        return digest(self.dataset.key, self.model.key, self.seed)
+        return digest(ENGINE, self.dataset.key, self.model.key, self.seed)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Cell:
     @cached_property
     def key(self) -> str:
         """Stable content key: it changes when anything that the number depends on does."""
-        return digest(self.unit.key, self.method.key, self.metric.key, self.other.key if self.other else "")
+        pair = sorted((self.method.key, self.other.key if self.other else ""))  # agreement has no direction
+        return digest(self.unit.key, *pair, self.metric.key)
 
 
 def digest(*parts: object) -> str:
@@ -76,13 +80,16 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
         AssayError: a name or parameter is wrong, or nothing is left to compute.
     """
     units: dict[Unit, dict[str, Cell]] = {}
+    first: dict[str, Unit] = {}
     for block in suite.grid:
         datasets, models = expand("dataset", block.dataset), expand("model", block.model)
         methods, metrics = expand("method", block.method), expand("metric", block.metric)
         for dataset, seed, model in itertools.product(datasets, range(suite.seeds), models):
             unit = Unit(dataset, model, seed)
+            unit = first.setdefault(unit.key, unit)  # two names of one file are one dataset
             cells = units.setdefault(unit, {})
-            cells.update((cell.key, cell) for cell in _cells(unit, methods, metrics))
+            for cell in _cells(unit, methods, metrics):
+                cells.setdefault(cell.key, cell)
     planned = {unit: list(cells.values()) for unit, cells in units.items() if cells}
     if not planned:
         raise AssayError(

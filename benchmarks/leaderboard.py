@@ -10,6 +10,7 @@ import pandas as pd
 from . import stats
 
 PROBLEM = ["dataset", "parameters", "noise"]
+CLUSTER = ["dataset", "parameters"]  # one function at several noise levels is one problem, drawn once
 CELL = [*PROBLEM, "model", "metric", "seed"]  # what two methods must share to be compared
 RANKED_BY = "ground truth"
 RANKED_SHARE = 0.25  # a method with fewer than this share of the usual cells is listed, not ranked
@@ -39,14 +40,19 @@ def shared(wide: pd.DataFrame) -> pd.DataFrame:
     A method with too few cells to be ranked does not take cells away from the others.
     """
     counts = wide.notna().sum()
-    ranked = counts[counts >= max(1.0, RANKED_SHARE * counts.max())].index if len(counts) else counts.index
-    return wide[ranked].dropna()
+    enough = max(1.0, RANKED_SHARE * counts.max()) if len(counts) else 1.0
+    common, ranked = pd.Series(True, index=wide.index), list[str]()
+    for method in counts.sort_values(ascending=False, kind="stable").index:
+        left = common & wide[method].notna()
+        if left.sum() >= enough:  # else it would leave too few cells to compare anybody on
+            common, ranked = left, [*ranked, method]
+    return wide.loc[common, [m for m in wide if m in ranked]]
 
 
 def summary(wide: pd.DataFrame, scope: str) -> pd.DataFrame:
     """Mean skill with its interval, and rank, of every method that has all the shared cells."""
     common = shared(wide)
-    problems = list(zip(*(common.index.get_level_values(level) for level in PROBLEM), strict=True))
+    problems = list(zip(*(common.index.get_level_values(level) for level in CLUSTER), strict=True))
     seeds = list(common.index.get_level_values("seed"))
     rows = []
     for method in wide.columns:
@@ -130,9 +136,13 @@ def _note(rows: pd.DataFrame) -> str:
 
 
 def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:
-    """Mean ground-truth skill of every method (rows) by `columns`, over the cells that it has."""
-    ok = scores[(scores["family"] == RANKED_BY) & (scores["status"] == "ok")]
-    return ok.pivot_table(index="method", columns=list(columns), values="skill", aggfunc="mean", sort=False)
+    """Mean ground-truth skill of every method (rows) by `columns`, within each over the shared cells."""
+    wide = skills(scores, RANKED_BY)
+    parts = {
+        key if len(columns) > 1 else key[0]: shared(part).mean()
+        for key, part in wide.groupby(level=list(columns), sort=False)
+    }
+    return pd.DataFrame(parts).reindex(wide.columns).dropna(how="all")
 
 
 def agreement_matrix(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:

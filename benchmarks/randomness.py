@@ -15,13 +15,16 @@ def rng_for(*parts: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+SALT = 0x9E3779B9  # else `rng` and the global generators would hand out the same numbers
+
+
 @contextlib.contextmanager
 def seeded(rng: torch.Generator) -> Iterator[None]:
     """Inside, `random`, `numpy` and `torch` start from `rng`'s seed; outside, they go on as if untouched.
 
     Wrapped libraries draw from global state (captum's noise, shap's permutations, torch's initial weights).
     """
-    seed = rng.initial_seed() % 2**32
+    seed = (rng.initial_seed() ^ SALT) % 2**32
     before = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is the point
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from .evaluation import Record, cost_key, failed, problem_key, run_unit
 from .grid import REGISTRIES, Cell, Unit
 from .registry import load_file
+from .spec import Setting
 from .store import Ledger
 from .workers import Pool, WorkerDied
 
@@ -59,9 +60,13 @@ def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield unit.key, "models"
         for cell in cells:
             yield cell.key, "scores" if cell.other is None else "agreement"
-        yield from ((cost_key(unit, method), "costs") for method in dict.fromkeys(c.method for c in cells))
+        yield from ((cost_key(unit, method), "costs") for method in _methods(cells))
     problems = {unit.problem: unit for unit in plan}
     yield from ((problem_key(unit), "problems") for unit in problems.values())
+
+
+def _methods(cells: Sequence[Cell]) -> list[Setting]:
+    return list(dict.fromkeys(m for c in cells for m in (c.method, c.other) if m is not None))
 
 
 def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterator[Record]:

@@ -1,12 +1,13 @@
 """`name[parameter=value,...]` as users write it: read, checked against the plug-in, swept, written back."""
 
-import functools
+import contextlib
 import hashlib
+import inspect
 import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,16 @@ class Setting:
     values: tuple[tuple[str, Any], ...]  # every parameter, in the order of the signature
     version: str
     text: str  # as in the tables: only what differs from the defaults
+    key: str = field(init=False, compare=False)  # what this computes: name, version, values, files by content
+
+    def __post_init__(self) -> None:
+        contents = {key: _content(value) for key, value in self.values}
+        object.__setattr__(self, "key", json.dumps([self.name, self.version, contents], sort_keys=True))
 
     @property
     def params(self) -> dict[str, Any]:
         """Parameter -> value."""
         return dict(self.values)
-
-    @property
-    def key(self) -> str:
-        """What this setting computes: name, version and every value, files by their content."""
-        return _key(self.name, self.version, self.values)
-
-
-@functools.cache
-def _key(name: str, version: str, values: tuple[tuple[str, Any], ...]) -> str:
-    contents = {key: _content(value) for key, value in values}
-    return json.dumps([name, version, contents], sort_keys=True)
 
 
 def _content(value: Any) -> Any:
@@ -71,23 +66,34 @@ def settings(registry: Registry[Any], text: str) -> list[Setting]:
 
 def setting(plugin: Plugin[Any], given: Mapping[str, Any]) -> Setting:
     """The plug-in with its defaults and the `given` values, each checked against its annotation."""
+    defaults = {key: _default(plugin, key) for key in plugin.parameters}
     values = tuple(
         (key, _checked(plugin, key, given[key]) if key in given else default)
-        for key, default in plugin.defaults.items()
+        for key, default in defaults.items()
     )
-    changed = [f"{key}={_written(value)}" for key, value in values if value != plugin.defaults[key]]
+    changed = [f"{key}={_written(value)}" for key, value in values if value != defaults[key]]
     text = f"{plugin.name}[{','.join(changed)}]" if changed else plugin.name
     return Setting(plugin.name, values, plugin.version, text)
 
 
+def _default(plugin: Plugin[Any], key: str) -> Any:
+    """The default in the type of the annotation, so that 1 and 1.0 are one value of a float."""
+    default = plugin.defaults[key]
+    if default is inspect.Parameter.empty:
+        raise AssayError(f"{plugin.kind} {plugin.name!r}: parameter {key} has no default; give it one.")
+    return default if default is None else _checked(plugin, key, default)
+
+
 def _checked(plugin: Plugin[Any], key: str, value: Any) -> Any:
-    """`value` if the parameter's annotation allows it."""
-    annotation = plugin.parameters[key].annotation
-    lenient = isinstance(value, str)  # only text may change its type: to a path, never to a number
+    """`value` if the parameter's annotation allows it; text may become a path, never a number."""
+    adapter = pydantic.TypeAdapter(plugin.parameters[key].annotation)
+    if isinstance(value, str):
+        with contextlib.suppress(pydantic.ValidationError):
+            return adapter.validate_python(Path(value), strict=True)
     try:
-        return pydantic.TypeAdapter(annotation).validate_python(value, strict=not lenient)
+        return adapter.validate_python(value, strict=True)
     except pydantic.ValidationError as error:
-        why = error.errors()[0]["msg"].removeprefix("Value error, ")
+        why = error.errors()[0]["msg"].removeprefix("Value error, ").removesuffix(".")
         raise AssayError(
             f"{plugin.kind} {plugin.name!r}: parameter {key} cannot be {value!r}: {why[0].lower()}{why[1:]}; "
             f"the default is {plugin.defaults[key]!r}."
@@ -101,7 +107,9 @@ def _written(value: Any) -> str:
     text = str(value)
     if isinstance(value, int | float):
         return text
-    return text if re.fullmatch(r"[A-Za-z_][\w.-]*", text) else f'"{text}"'
+    if re.fullmatch(r"[A-Za-z_][\w.-]*", text) and isinstance(_scalar(text), str):  # not true, nan, inf
+        return text
+    return f"'{text}'" if '"' in text else f'"{text}"'
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -114,12 +122,14 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     try:
         name = _take(tokens, "word")
         given: dict[str, Any] = {}
-        mark = next(tokens)[1]
-        while mark in {"[", ","}:
+        mark, expected = next(tokens)[1], "["
+        while mark == expected:
             key = _take(tokens, "word")
             _take(tokens, "mark", "=")
+            if key in given:
+                raise AssayError(f"{text!r} gives {key} twice; leave one out, or write {key}=[...] to sweep.")
             given[key] = _value(tokens, *next(tokens))
-            mark = next(tokens)[1]
+            mark, expected = next(tokens)[1], ","
         if mark != ("]" if given else END) or (given and next(tokens)[1] != END):
             raise ValueError
     except (ValueError, StopIteration):

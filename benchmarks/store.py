@@ -85,10 +85,18 @@ class Ledger:
                 f"results folder {str(self.folder)!r} holds files but no {FILE}, so another program made it; "
                 "give an empty or new folder with --out."
             )
-        if fresh:
+        if fresh and path.exists():
+            _refuse_if_in_use(path)
             for old in (path, path.with_name(f"{FILE}-wal"), path.with_name(f"{FILE}-shm")):
                 old.unlink(missing_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+        try:
+            self._prepare(path)
+        except BaseException:
+            self._db.close()  # else the file stays locked as long as the exception is looked at
+            raise
+
+    def _prepare(self, path: Path) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second run on this folder is refused
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute(
@@ -116,7 +124,13 @@ class Ledger:
         columns = COLUMNS[table]
         marks = ", ".join("?" * (len(columns) + 1))
         values = [key, *(row.get(column) for column in columns)]
-        self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+        try:
+            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+        except sqlite3.OperationalError as error:
+            raise AssayError(
+                f"ledger in {str(self.folder)!r} cannot be written ({error}); make room, then give the same "
+                "command again to go on."
+            ) from None
 
     def done(self) -> set[str]:
         """Keys of the cells that need not be computed again; failed ones are tried again."""
@@ -146,12 +160,29 @@ class Ledger:
             frame = self.table(name)
             if name != "costs":
                 frame = frame.drop(columns=MEASURED, errors="ignore")
+            file = self.folder / f"{name}.csv"
             if not frame.empty or name == "scores":
-                write_atomically(self.folder / f"{name}.csv", frame.to_csv(index=False))
+                write_atomically(file, frame.to_csv(index=False))
+            else:
+                file.unlink(missing_ok=True)  # of a former plan
 
     def close(self) -> None:
         """Fold the journal back into the file and let go of it."""
         self._db.close()
+
+
+def _refuse_if_in_use(path: Path) -> None:
+    """Raise sqlite3.OperationalError if another run holds this ledger; a damaged one is nobody's."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        db.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        pass
+    finally:
+        db.close()
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:

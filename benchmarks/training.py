@@ -99,6 +99,7 @@ def _fit(net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe) -
             break
     if held_out:
         net.load_state_dict(best)
+    net.zero_grad()  # sets them to None: a copy for every method need not carry them
     return net.eval().requires_grad_(False)
 
 

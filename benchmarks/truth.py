@@ -53,7 +53,7 @@ def exact_attribution(problem: Problem, target: Labels, estimand: Estimand) -> F
     return shapley(f, x, baseline, relevant_units(problem))
 
 
-def relevant_units(problem: Problem) -> list[Int[Tensor, " size"]]:
+def relevant_units(problem: Problem) -> list[Int[Tensor, " _"]]:
     """For every unit that matters in any row, the flat indices of its features."""
     relevant = problem.masks["relevant"].any(0).flatten()
     units = torch.arange(len(relevant)) if problem.groups is None else problem.groups.flatten()
@@ -70,14 +70,14 @@ def ablation(
     f: Function,
     x: Float[Tensor, "n *feature"],
     baseline: Float[Tensor, "n *feature"],
-    units: list[Int[Tensor, " size"]],
+    units: list[Int[Tensor, " _"]],
 ) -> Float[Tensor, "n *feature"]:
     """f(x) - f(x with one unit at the baseline)."""
     out = torch.zeros_like(x).flatten(1)
     with torch.no_grad():
         whole = f(x)
         for unit in units:
-            out[:, unit] = (whole - f(_replaced(x, baseline, unit)))[:, None]
+            out[:, unit] = (whole - f(_replaced(x, baseline, unit)))[:, None] / len(unit)
     return out.view_as(x)
 
 
@@ -108,7 +108,7 @@ def shapley(
     f: Function,
     x: Float[Tensor, "n *feature"],
     baseline: Float[Tensor, "n *feature"],
-    units: list[Int[Tensor, " size"]],
+    units: list[Int[Tensor, " _"]],
 ) -> Float[Tensor, "n *feature"]:
     """Shapley values by enumeration of all coalitions of the relevant units; the others are exactly 0."""
     k = len(units)
@@ -121,7 +121,7 @@ def shapley(
         values = torch.stack([f(_coalition(x, baseline, units, c)) for c in coalitions])
     out = torch.zeros_like(x).flatten(1)
     for unit, weights in zip(units, _shapley_weights(coalitions), strict=True):
-        out[:, unit] = (weights @ values)[:, None]
+        out[:, unit] = (weights @ values)[:, None] / len(unit)
     return out.view_as(x)
 
 
@@ -134,7 +134,7 @@ def _shapley_weights(coalitions: list[tuple[bool, ...]]) -> Float[Tensor, "units
     return torch.where(member, share[size - 1], -share[size])
 
 
-def _replaced(x: Tensor, baseline: Tensor, unit: Int[Tensor, " size"]) -> Tensor:
+def _replaced(x: Tensor, baseline: Tensor, unit: Int[Tensor, " _"]) -> Tensor:
     """`x` with the features of `unit` at the baseline."""
     out = x.flatten(1).clone()
     out[:, unit] = baseline.flatten(1)[:, unit]
@@ -142,7 +142,7 @@ def _replaced(x: Tensor, baseline: Tensor, unit: Int[Tensor, " size"]) -> Tensor
 
 
 def _coalition(
-    x: Tensor, baseline: Tensor, units: list[Int[Tensor, " size"]], coalition: tuple[bool, ...]
+    x: Tensor, baseline: Tensor, units: list[Int[Tensor, " _"]], coalition: tuple[bool, ...]
 ) -> Tensor:
     """`x` with only the units of `coalition` present (irrelevant features stay: they change nothing)."""
     out = x.flatten(1).clone()

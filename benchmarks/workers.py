@@ -98,9 +98,14 @@ class Pool(Generic[T, R]):
         last, worker.task = worker.task, None
         if waiting:
             busy = [w.task for w in workers if w.task is not None]
-            worker.task = self.choose(waiting, last, busy)
-            waiting.remove(worker.task)
-            worker.pipe.send(worker.task)
+            task = self.choose(waiting, last, busy)
+            waiting.remove(task)
+            try:
+                worker.pipe.send(task)
+            except OSError:  # it died while it had nothing to do: that costs nothing
+                workers[workers.index(worker)] = worker = self._start()
+                worker.pipe.send(task)
+            worker.task = task
 
     def _receive(
         self, worker: _Worker[T], workers: list[_Worker[T]], waiting: list[T]
@@ -108,7 +113,7 @@ class Pool(Generic[T, R]):
         assert worker.task is not None
         try:
             kind, content = worker.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: in the middle of a record
             worker.process.join()
             yield worker.task, WorkerDied(f"worker process died (exit code {worker.process.exitcode})")
             workers[workers.index(worker)] = fresh = self._start()

@@ -46,9 +46,9 @@ class Yardstick:
             truth = None
         return Evidence(
             case=self.case,
-            attribution=values,
+            attribution=values.clone(),  # the next metric gets the map as it was
             masks=self.problem.masks,
-            truth=truth,
+            truth=None if truth is None else truth.clone(),
             other=other,
             explain=explain or (lambda _: values),
             rng=rng_for("metric", self.key),

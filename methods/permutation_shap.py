@@ -6,7 +6,9 @@ import numpy as np
 import shap
 import torch
 from annotated_types import Ge
+from torch import Tensor
 
+from ..benchmarks.coalitions import spread_over_features, units_of
 from ..benchmarks.plugin import Case, Samples, method
 
 
@@ -16,17 +18,19 @@ def permutation_shap(case: Case, *, n_permutations: Annotated[int, Ge(1)] = 5) -
 
     n_permutations: orders, each walked forwards and backwards.
     """
-    shape = case.x.shape
+    units = units_of(case)
+    count = int(units.max()) + 1
+    masker = shap.maskers.Independent(np.zeros((1, count)))
+    values = []
+    for row, target in zip(case.x, case.target, strict=True):
 
-    def outputs(rows: np.ndarray) -> np.ndarray:
-        x = torch.as_tensor(rows, dtype=case.x.dtype).view(-1, *shape[1:])
-        with torch.no_grad():
-            return case.model(x).numpy()
+        def outputs(present: np.ndarray, row: Tensor = row, target: Tensor = target) -> np.ndarray:
+            x = torch.where(torch.as_tensor(present > 0)[:, units], row, case.baseline)
+            with torch.no_grad():
+                return case.model(x)[:, target].numpy()
 
-    features = case.baseline.numel()
-    masker = shap.maskers.Independent(case.baseline.view(1, -1).numpy())
-    explainer = shap.PermutationExplainer(outputs, masker, seed=case.rng.initial_seed() % 2**32)
-    explained = explainer(case.x.flatten(1).numpy(), max_evals=2 * n_permutations * features + 1, silent=True)
-    # shap drops the last axis where the model has one output
-    values = torch.as_tensor(explained.values, dtype=case.x.dtype).view(len(case.x), features, -1)
-    return values[torch.arange(len(values)), :, case.target].view(shape)
+        seed = int(torch.randint(2**31, (1,), generator=case.rng))
+        explainer = shap.PermutationExplainer(outputs, masker, seed=seed)
+        evaluations = n_permutations * (2 * count + 1)  # shap rounds the number of orders down
+        values.append(explainer(np.ones((1, count)), max_evals=evaluations, silent=True).values[0])
+    return spread_over_features(case, torch.as_tensor(np.array(values))).to(case.x.dtype)

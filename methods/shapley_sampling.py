@@ -5,7 +5,7 @@ from typing import Annotated
 from annotated_types import Ge
 from captum.attr import ShapleyValueSampling
 
-from ..benchmarks.coalitions import units_of
+from ..benchmarks.coalitions import shared_out, units_of
 from ..benchmarks.perturb import ELEMENTS
 from ..benchmarks.plugin import Case, Samples, method
 
@@ -18,7 +18,7 @@ def shapley_sampling(case: Case, *, n_samples: Annotated[int, Ge(1)] = 25) -> Sa
     """
     units = units_of(case)
     at_once = max(1, min(int(units.max()) + 1, ELEMENTS // case.x.numel()))
-    return ShapleyValueSampling(case.model).attribute(
+    values = ShapleyValueSampling(case.model).attribute(
         case.x,
         case.baselines,
         target=case.target,
@@ -26,3 +26,4 @@ def shapley_sampling(case: Case, *, n_samples: Annotated[int, Ge(1)] = 25) -> Sa
         n_samples=n_samples,
         perturbations_per_eval=at_once,
     )
+    return shared_out(case, values)

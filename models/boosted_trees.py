@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Generator, Tensor, nn
 
-from ..benchmarks.plugin import Problem, model
+from ..benchmarks.plugin import NotApplicable, Problem, model
 
 
 class TreeEnsemble(nn.Module):
@@ -49,4 +49,7 @@ def boosted_trees(
         max_iter=trees, learning_rate=lr, max_leaf_nodes=leaves, early_stopping=False, random_state=seed
     )
     x, y = problem.x[problem.train].flatten(1).double().numpy(), problem.y[problem.train].numpy()
-    return TreeEnsemble(trees_.fit(x, y), problem.task).eval()
+    fitted = trees_.fit(x, y)
+    if problem.task == "classification" and len(fitted.classes_) < problem.outputs:
+        raise NotApplicable("a class has no training row")
+    return TreeEnsemble(fitted, problem.task).eval()

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Gt
 from torch import Generator, nn
 
-from ..benchmarks.plugin import Problem, model
+from ..benchmarks.plugin import NotApplicable, Problem, model
 
 
 @model(paper="https://doi.org/10.1080/00401706.1970.10488634", gradient=True, layers=True)
@@ -24,6 +24,8 @@ def linear(problem: Problem, rng: Generator, /, *, penalty: Annotated[float, Gt(
         weight, bias = fitted.coef_[None], np.atleast_1d(fitted.intercept_)
     else:
         fitted = LogisticRegression(C=1 / penalty, max_iter=1000).fit(x, y)
+        if len(fitted.classes_) < problem.outputs:
+            raise NotApplicable("a class has no training row")
         weight, bias = fitted.coef_, fitted.intercept_
         if len(weight) == 1:  # two classes: half of the log-odds for one, half against the other
             weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2

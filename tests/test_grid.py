@@ -1,0 +1,297 @@
+"""Suite -> cells: what is refused, what `all` means, and keys that change when the number may."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from assay.benchmarks import suite as suites
+from assay.benchmarks.grid import digest, expand, noise_of, parameters_of, plan
+from assay.benchmarks.plugin import DATASETS, METHODS, METRICS, MODELS, dataset, method, metric, model
+from assay.benchmarks.registry import AssayError, load_file
+from assay.benchmarks.suite import Suite, load_suite, suite_names
+
+REGISTRIES = (DATASETS, MODELS, METHODS, METRICS)
+URL = "https://example.org"
+TOYS = """
+from pathlib import Path
+from assay.benchmarks.plugin import dataset, method, metric, model
+
+@dataset(paper="https://example.org", noise=("columns",), instead={"table": "power"})
+def sums(rng, /, *, columns: int = 3, power: int = 1, share: float = 0.5, table: Path | None = None): ...
+
+@model(paper="https://example.org", gradient=True, layers=True)
+def line(problem, rng, /, *, penalty: float = 1.0): ...
+
+@method(paper="https://example.org")
+def ant(case, /, *, steps: int = 5): ...
+
+@method(paper="https://example.org")
+def bee(case, /): ...
+
+@method(paper="https://example.org")
+def cat(case, /): ...
+
+@metric(paper="https://example.org", family="ground truth", best=1.0, worst=0.0)
+def hits(evidence, /): ...
+
+@metric(paper="https://example.org", family="agreement", best=1.0, worst=0.0, needs=("other",))
+def same(evidence, /): ...
+"""
+PRINT_KEYS = """
+import sys
+from pathlib import Path
+from assay.benchmarks.grid import plan
+from assay.benchmarks.registry import load_file
+from assay.benchmarks.suite import Suite
+load_file(Path(sys.argv[1]))
+for cells in plan(Suite.model_validate_json(sys.argv[2])).values():
+    print(*(cell.key for cell in cells), sep="\\n")
+"""
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch, tmp_path):
+    """Only the toys are registered, and only while a test runs; gives the path of their file."""
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "_plugins", {})
+        monkeypatch.setattr(registry, "_pending", {})
+    file = tmp_path / "toys.py"
+    file.write_text(TOYS)
+    load_file(file)
+    return file
+
+
+def suite(*blocks, seeds=1):
+    return Suite.model_validate({"name": "toy", "seeds": seeds, "grid": list(blocks) or [{}]})
+
+
+def cells(*blocks, seeds=1):
+    return [cell for group in plan(suite(*blocks, seeds=seeds)).values() for cell in group]
+
+
+def refusal(call, *given):
+    with pytest.raises(AssayError) as caught:
+        call(*given)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def suite_file(folder, text):
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return str(path)
+
+
+# ---- files ----------------------------------------------------------------------------------------------
+
+
+def test_a_suite_file_is_read(tmp_path):
+    found = load_suite(suite_file(tmp_path, 'title = "T"\nseeds = 2\n[[grid]]\nmethod = ["ant"]\n'))
+    assert (found.name, found.title, found.seeds) == ("mine", "T", 2)
+    assert found.grid[0].method == ["ant"]
+    assert found.grid[0].metric == ["all"]
+
+
+def test_wrong_toml_is_refused_with_its_line(tmp_path):
+    message = refusal(load_suite, suite_file(tmp_path, 'title = "T"\nseeds = = 2\n'))
+    assert "not valid TOML" in message
+    assert "line 2" in message
+    assert "mine.toml" in message
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'title = "\xff"')
+    assert "not valid TOML" in refusal(load_suite, str(path))
+
+
+WRONG = [
+    ('seeds = 1\ncolour = "red"\n[[grid]]\n', "colour"),
+    ('[[grid]]\nmethods = ["ant"]\n', "grid.0.methods"),
+    ('[[grid]]\nmethod = "ant"\n', "grid.0.method"),
+    ("[[grid]]\nmethod = [1]\n", "grid.0.method.0"),
+    ("seeds = 0\n[[grid]]\n", "seeds"),
+    ("seeds = true\n[[grid]]\n", "seeds"),
+    ("seeds = 1.5\n[[grid]]\n", "seeds"),
+    ("seeds = 1\n", "grid"),
+    ("grid = []\n", "grid"),
+]
+
+
+@pytest.mark.parametrize(("text", "where"), WRONG)
+def test_a_wrong_entry_is_refused_with_its_place(tmp_path, text, where):
+    message = refusal(load_suite, suite_file(tmp_path, text))
+    assert f": {where}: " in message
+    assert "dataset, model, method, metric" in message  # what is allowed
+
+
+def test_a_suite_file_that_is_not_there(tmp_path):
+    assert "is not there" in refusal(load_suite, str(tmp_path / "none.toml"))
+
+
+def test_an_unknown_suite_comes_with_the_nearest(monkeypatch):
+    monkeypatch.setattr(suites, "suite_names", lambda: ["quick", "smoke"])
+    message = refusal(load_suite, "quik")
+    assert "no suite is called 'quik'. Did you mean 'quick'?" in message
+    assert "smoke" in message
+
+
+def test_our_own_suites_are_read():
+    assert {load_suite(name).name for name in suite_names()} == set(suite_names())
+
+
+@pytest.mark.parametrize("kind", ["dataset", "model", "method", "metric"])
+def test_an_empty_list_leaves_no_cell(kind):
+    assert "no cell" in refusal(plan, suite({kind: []}))
+
+
+def test_only_a_metric_of_pairs_and_one_method_leave_no_cell():
+    assert "no cell" in refusal(plan, suite({"method": ["ant"], "metric": ["same"]}))
+
+
+def test_a_wrong_name_in_a_suite_comes_with_the_nearest():
+    assert "Did you mean 'bee'?" in refusal(plan, suite({"method": ["beee"]}))
+
+
+# ---- what is in the grid --------------------------------------------------------------------------------
+
+
+def test_all_is_every_plugin_of_the_kind():
+    assert [s.text for s in expand("method", ["all"])] == ["ant", "bee", "cat"]
+    assert [s.text for s in expand("metric", ["all"])] == ["hits", "same"]
+
+
+def test_all_beside_a_name_adds_only_what_is_new():
+    texts = [s.text for s in expand("method", ["cat", "all", "ant[steps=9]", "ant[steps=5]"])]
+    assert texts == ["cat", "ant", "bee", "ant[steps=9]"]
+
+
+def test_the_grid_is_the_product():
+    block = {"dataset": ["sums[columns=[1,2]]"], "method": ["ant", "bee"], "metric": ["hits"]}
+    found = cells(block, seeds=3)
+    assert len(found) == 2 * 3 * 2
+    assert {(c.unit.dataset.params["columns"], c.unit.seed, c.method.name) for c in found} == {
+        (columns, seed, name) for columns in (1, 2) for seed in range(3) for name in ("ant", "bee")
+    }
+
+
+def test_an_overlap_of_blocks_is_planned_once():
+    block = {"method": ["ant", "bee"]}
+    assert [c.key for c in cells(block, block)] == [c.key for c in cells(block)]
+    grown = cells(block, {"method": ["bee", "cat", "ant"]})
+    assert len({c.key for c in grown}) == len(grown)
+    assert sum(c.other is None for c in grown) == 3
+
+
+def test_every_pair_is_planned_once():
+    pairs = [{c.method.name, c.other.name} for c in cells({"metric": ["same"]})]
+    assert pairs == [{"ant", "bee"}, {"ant", "cat"}, {"bee", "cat"}]
+
+
+def test_a_pair_in_the_other_order_is_the_same_pair():
+    forwards, backwards = {"method": ["ant", "bee"]}, {"method": ["bee", "ant"]}
+    assert sum(c.other is not None for c in cells(forwards, backwards)) == 1
+
+
+def test_a_metric_of_one_map_is_no_metric_of_pairs():
+    found = cells()
+    assert {c.metric.name for c in found if c.other is None} == {"hits"}
+    assert {c.metric.name for c in found if c.other is not None} == {"same"}
+
+
+def test_two_names_of_one_file_are_planned_once(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("1\n")
+    second.write_text("1\n")
+    keys = [c.key for c in cells({"dataset": [f"sums[table=['{first}','{second}']]"]})]
+    assert len(set(keys)) == len(keys)
+
+
+def test_lists_given_by_hand_replace_those_of_every_block():
+    given = suite({"method": ["ant"]}, {"method": ["bee"]}).with_lists({"method": ["cat"], "metric": []})
+    assert [(b.method, b.metric) for b in given.grid] == [(["cat"], ["all"])]
+
+
+def test_a_plugin_can_be_added_to_every_block():
+    given = suite({"method": ["ant"]}, {"method": ["bee"]}).with_added("method", ["cat"])
+    assert [b.method for b in given.grid] == [["ant", "cat"], ["bee", "cat"]]
+
+
+def test_noise_axes_stand_apart_from_the_other_parameters():
+    """All that has a value is told, but for the argument that another one takes the place of."""
+    (setting,) = expand("dataset", ["sums[columns=7,power=2]"])
+    assert (noise_of(setting), parameters_of(setting)) == ("columns=7", "power=2 share=0.5")
+    (setting,) = expand("dataset", ["sums[table=a.csv]"])
+    assert (noise_of(setting), parameters_of(setting)) == ("columns=3", "share=0.5 table=a.csv")
+
+
+# ---- keys -----------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_digest_do_not_run_together():
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("a", 1) == digest("a", "1")
+
+
+def test_keys_are_the_same_in_another_process_with_another_hash_seed(toys):
+    """Sweeps, defaults, several plug-ins: nothing of a key may hang on the order of a set."""
+    asked = suite(
+        {"dataset": ["sums[share=0.1,columns=[1,2]]"], "method": ["ant[steps=[1,2]]", "all"]}, seeds=2
+    )
+    own = [c.key for c in (cell for group in plan(asked).values() for cell in group)]
+    command = [sys.executable, "-P", "-c", PRINT_KEYS, str(toys), asked.model_dump_json()]
+    outputs = [
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for seed in ("1", "2")
+    ]
+    assert outputs[0] == outputs[1] == own
+
+
+DECLARE = {
+    "dataset": (DATASETS, "sums", lambda v: dataset(paper=URL, noise=("columns",), version=v)),
+    "model": (MODELS, "line", lambda v: model(paper=URL, gradient=True, layers=True, version=v)),
+    "method": (METHODS, "ant", lambda v: method(paper=URL, version=v)),
+    "metric": (METRICS, "hits", lambda v: metric(paper=URL, family="axiom", best=1.0, worst=0.0, version=v)),
+}
+
+
+@pytest.mark.parametrize("kind", DECLARE)
+def test_a_new_version_changes_the_keys_of_its_own_cells_and_no_other(kind):
+    registry, name, declare = DECLARE[kind]
+    before = cells()
+    function = registry[name].function
+    del registry._plugins[name]
+    function.__module__ = __name__  # of a file, the version would hold its hash too
+    declare(2)(function)
+    after = cells()
+    for old, new in zip(before, after, strict=True):
+        used = {old.unit.dataset.name, old.unit.model.name, old.method.name, old.metric.name}
+        used |= {old.other.name} if old.other else set()
+        assert (old.key != new.key) == (name in used)
+
+
+def test_an_edited_plugin_file_is_a_new_version(toys, tmp_path):
+    before = METHODS["ant"].version
+    for registry in REGISTRIES:
+        registry._plugins.clear()
+    edited = tmp_path / "edited.py"
+    edited.write_text(TOYS + "\n# mended\n")
+    load_file(edited)
+    assert before.startswith("1+")
+    assert METHODS["ant"].version != before
+
+
+def test_every_part_of_a_cell_is_in_its_key():
+    blocks = [
+        {"dataset": ["sums[columns=[1,2],power=[1,2]]"], "model": ["line[penalty=[1,2]]"]},
+        {"method": ["ant[steps=[1,2]]", "bee"]},
+    ]
+    found = cells(*blocks, seeds=2)
+    assert len({c.key for c in found}) == len(found)
+    assert len({c.unit.key for c in found}) == (4 * 2 + 1) * 2  # the second block has the defaults

@@ -1,0 +1,339 @@
+"""The ledger: what it keeps through a kill, what it refuses to open, and the tables that it writes."""
+
+import signal
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from assay.benchmarks.registry import AssayError
+from assay.benchmarks.store import COLUMNS, FILE, SCHEMA, Ledger, read_table, write_atomically
+
+ROW = {
+    "dataset": "d",
+    "parameters": "",
+    "noise": "columns=1",
+    "model": "m",
+    "method": "a",
+    "metric": "hits",
+    "family": "ground truth",
+    "seed": 0,
+    "value": 0.1,
+    "chance": 0.0,
+    "ceiling": 1.0,
+    "skill": 0.1,
+    "rows": 5,
+    "nan_rows": 0,
+    "status": "ok",
+    "reason": "",
+    "version": "1/1",
+    "seconds": 1.5,
+}
+WRITE_FOR_EVER = """
+import itertools, sys
+from pathlib import Path
+from assay.benchmarks.store import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+ledger.set_plan((f"key {i}", "scores") for i in range(100_000))
+for i in itertools.count():
+    ledger.write("scores", f"key {i}", {"value": i / 7, "status": "ok", "reason": "x" * 500})
+    print(i, flush=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def ledger(folder):
+    ledger = Ledger(folder)
+    yield ledger
+    ledger.close()
+
+
+def refusal(folder, **options):
+    with pytest.raises(AssayError) as caught:
+        Ledger(folder, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def write(ledger, *keys, **changed):
+    for key in keys:
+        ledger.write("scores", key, ROW | changed)
+
+
+# ---- records --------------------------------------------------------------------------------------------
+
+
+def test_every_record_written_before_a_kill_is_there_and_right(folder):
+    """kill -9 in the middle of writing: what the child said it had written must be found, row by row."""
+    command = [sys.executable, "-P", "-c", WRITE_FOR_EVER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        said = [int(child.stdout.readline()) for _ in range(300)]
+        child.send_signal(signal.SIGKILL)
+        said += [int(line) for line in child.stdout if line.endswith("\n")]
+    assert child.returncode == -signal.SIGKILL
+    ledger = Ledger(folder)
+    table = ledger.table("scores")
+    assert set(said) <= {int(key.removeprefix("key ")) for key in ledger.done()}
+    assert table["value"].tolist() == [i / 7 for i in range(len(table))]  # to the last bit, in order
+    assert (table["reason"] == "x" * 500).all()
+    write(ledger, "one more")
+    ledger.close()
+
+
+def test_done_are_the_keys_of_both_tables_of_cells(ledger):
+    write(ledger, "k1", "k2")
+    ledger.write("agreement", "k3", {"status": "ok"})
+    ledger.write("models", "m", {"status": "ok"})
+    assert ledger.done() == {"k1", "k2", "k3"}
+
+
+@pytest.mark.parametrize(
+    ("status", "kept"),
+    [("failed", False)]
+    + [(status, True) for status in ("ok", "skipped", "trivial", "broken", "undefined", "unlearned")],
+)
+def test_only_failed_cells_are_tried_again(ledger, status, kept):
+    write(ledger, "k", status=status)
+    ledger.write("agreement", "l", {"status": status})
+    assert ledger.done() == ({"k", "l"} if kept else set())
+
+
+def test_a_second_try_takes_the_place_of_the_first(ledger):
+    write(ledger, "k", status="failed", reason="no luck")
+    write(ledger, "k")
+    ledger.set_plan([("k", "scores")])
+    assert ledger.table("scores")[["status", "reason"]].values.tolist() == [["ok", ""]]
+
+
+def test_records_are_found_when_the_folder_is_opened_again(folder):
+    first = Ledger(folder)
+    write(first, "k")
+    first.close()
+    second = Ledger(folder)
+    assert second.done() == {"k"}
+    second.close()
+
+
+def test_fresh_forgets_everything(folder):
+    first = Ledger(folder)
+    write(first, "k")
+    first.close()
+    second = Ledger(folder, fresh=True)
+    assert second.done() == set()
+    second.close()
+
+
+def test_a_table_shows_what_is_planned_and_finished_in_the_order_of_the_plan(ledger):
+    write(ledger, "k1", "k2", "not planned", method="a")
+    write(ledger, "k3", method="b")
+    ledger.set_plan([("k3", "scores"), ("never done", "scores"), ("k1", "scores")])
+    assert ledger.table("scores")["method"].tolist() == ["b", "a"]
+    ledger.set_plan([("k2", "scores")])
+    assert len(ledger.table("scores")) == 1
+
+
+# ---- what is refused ------------------------------------------------------------------------------------
+
+
+def test_a_second_opener_is_refused(folder, ledger):
+    write(ledger, "k")
+    message = refusal(folder)
+    assert "another run is using this folder" in message
+    assert "--out" in message
+    write(ledger, "k2")  # the first is none the worse
+    assert ledger.done() == {"k", "k2"}
+
+
+def test_a_second_opener_is_refused_before_it_throws_away_what_the_first_one_has(folder, ledger):
+    write(ledger, "k")
+    assert "--out" in refusal(folder, fresh=True)
+    ledger.close()
+    again = Ledger(folder)
+    assert again.done() == {"k"}
+    again.close()
+
+
+def test_a_folder_of_another_program_is_refused_and_left_alone(folder):
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("ten years of work")
+    for fresh in (False, True):
+        message = refusal(folder, fresh=fresh)
+        assert str(folder) in message
+        assert "--out" in message
+    assert [p.name for p in folder.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_is_ours(folder):
+    folder.mkdir()
+    Ledger(folder).close()
+    assert (folder / FILE).is_file()
+
+
+def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "results"):
+        message = refusal(path)
+        assert "cannot be written" in message
+        assert "--out" in message
+
+
+def test_a_folder_where_the_file_should_be_is_refused(folder):
+    (folder / FILE).mkdir(parents=True)
+    assert str(folder) in refusal(folder)
+
+
+def test_a_file_that_is_no_ledger_is_refused(folder):
+    folder.mkdir()
+    (folder / FILE).write_bytes(b"not a database, but quite a long text. " * 100)
+    assert "--fresh" in refusal(folder)
+    Ledger(folder, fresh=True).close()
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "cut"])
+def test_a_damaged_ledger_is_refused(folder, damage):
+    ledger = Ledger(folder)
+    for i in range(200):
+        write(ledger, f"key {i}", reason="x" * 300)
+    ledger.close()
+    path = folder / FILE
+    good = path.read_bytes()
+    middle = len(good) // 2
+    bad = (
+        good[: middle - 2048] + b"\xff" * 4096 + good[middle + 2048 :]
+        if damage == "overwritten"
+        else good[:middle]
+    )
+    path.write_bytes(bad)
+    message = refusal(folder)
+    assert "damaged" in message
+    assert "--fresh" in message
+    Ledger(folder, fresh=True).close()
+
+
+def test_another_layout_is_refused_and_left_alone(folder):
+    ledger = Ledger(folder)
+    ledger._db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+    ledger.close()
+    before = (folder / FILE).read_bytes()
+    message = refusal(folder)
+    assert f"has layout {SCHEMA + 1}, this program reads {SCHEMA}" in message
+    assert (folder / FILE).read_bytes() == before
+
+
+def test_a_ledger_that_can_no_longer_be_written_says_so(ledger):
+    """As when the disk is full in the middle of the night."""
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(AssayError, match="full"):
+        write(ledger, "k", reason="x" * 100_000)
+
+
+# ---- tables ---------------------------------------------------------------------------------------------
+
+
+def filled(folder, keys=("k1", "k2", "k3")):
+    """The tables of the same cells, finished in this order."""
+    ledger = Ledger(folder)
+    ledger.set_plan(
+        [("u", "models"), ("k1", "scores"), ("k2", "scores"), ("k3", "agreement"), ("c", "costs")]
+    )
+    for i, key in enumerate(keys):
+        if key == "k3":
+            ledger.write(
+                "agreement", key, {"method": "a", "other": "b", "value": 1 / 3, "seconds": i, "rows": 5}
+            )
+        else:
+            write(ledger, key, value=1 / 3, skill=float("nan"), seconds=float(i))
+    ledger.write("models", "u", {"model": "m", "quality": 2 / 3, "learned": True, "seed": 0})
+    ledger.write("costs", "c", {"method": "a", "seconds": 0.1, "seconds_per_row": 0.1, "seed": 0})
+    ledger.export()
+    ledger.close()
+    return {p.name: p.read_bytes() for p in folder.glob("*.csv")}
+
+
+def test_tables_are_the_same_to_the_byte_in_whatever_order_and_time_the_cells_came(tmp_path):
+    first, second = filled(tmp_path / "a"), filled(tmp_path / "b", ("k3", "k2", "k1"))
+    assert set(first) == {"scores.csv", "agreement.csv", "models.csv", "costs.csv"}
+    assert first == second
+
+
+def test_measured_seconds_stand_in_costs_alone(folder):
+    headers = {name: text.split(b"\n")[0].split(b",") for name, text in filled(folder).items()}
+    assert [name for name, header in headers.items() if b"seconds" in header] == ["costs.csv"]
+
+
+def test_a_table_that_was_read_back_is_the_one_that_was_written(folder):
+    filled(folder)
+    scores = read_table(folder, "scores")
+    assert scores["value"].tolist() == [1 / 3, 1 / 3]
+    assert scores["skill"].isna().all()
+    assert scores["parameters"].tolist() == ["", ""]  # an empty text is a text
+    assert list(scores.columns) == [c for c in COLUMNS["scores"] if c != "seconds"]
+    assert read_table(folder, "costs")["seconds"].tolist() == [0.1]
+
+
+@pytest.mark.parametrize("name", ["nan", "None", "NA", "1", "true", ""])
+def test_names_that_look_like_something_else_stay_names(folder, name):
+    ledger = Ledger(folder)
+    ledger.set_plan([("k", "scores")])
+    write(ledger, "k", method=name, reason=name)
+    ledger.export()
+    ledger.close()
+    found = read_table(folder, "scores")
+    assert (found["method"][0], found["reason"][0]) == (name, name)
+
+
+def test_a_compressed_table_is_read_and_a_missing_one_is_empty(folder):
+    filled(folder)
+    plain = read_table(folder, "scores")
+    plain.to_csv(folder / "scores.csv.gz", index=False)
+    (folder / "scores.csv").unlink()
+    pd.testing.assert_frame_equal(read_table(folder, "scores"), plain)
+    assert read_table(folder, "problems").empty
+    assert list(read_table(folder, "problems").columns) == list(COLUMNS["problems"])
+
+
+@pytest.mark.parametrize("text", ["", "\x00\x01", "a,b\n1,2\n", '"open\n'])
+def test_a_file_that_is_no_table_of_ours_is_refused(folder, text):
+    folder.mkdir()
+    (folder / "scores.csv").write_text(text)
+    with pytest.raises(AssayError, match=r"scores\.csv") as caught:
+        read_table(folder, "scores")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_new_plan_leaves_no_table_of_the_old_one(folder):
+    """A folder that once held agreement must not show it beside the scores of a suite without."""
+    assert "agreement.csv" in filled(folder)
+    ledger = Ledger(folder)
+    ledger.set_plan([("k1", "scores")])
+    ledger.export()
+    ledger.close()
+    assert read_table(folder, "agreement").empty
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with monkeypatch.context() as patch:
+
+        def full_disk(file, text, **_):
+            with file.open("w") as stream:
+                stream.write(text[:2])
+            raise OSError("no space left")
+
+        patch.setattr("pathlib.Path.write_text", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            write_atomically(path, "new text")
+    assert path.read_text() == "old"
+    write_atomically(path, "new téxt")
+    assert path.read_text(encoding="utf-8") == "new téxt"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]

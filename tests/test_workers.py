@@ -1,0 +1,301 @@
+"""Records from worker processes: in order, to the last one, whatever becomes of the worker."""
+
+import importlib
+import os
+import sys
+import time
+
+import pytest
+
+from assay.benchmarks import workers
+from assay.benchmarks.grid import Cell, Unit
+from assay.benchmarks.registry import AssayError
+from assay.benchmarks.runner import Task, after_death, missing
+from assay.benchmarks.spec import Setting
+from assay.benchmarks.workers import Pool, WorkerDied
+
+# What the workers do; a module of its own, because a worker imports it by name.
+WORK = '''
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from assay.benchmarks.registry import AssayError
+
+PREPARED = []
+SURVIVED = Path(__file__).with_name("survived")
+
+
+def prepare():
+    PREPARED.append(os.getpid())
+
+
+def refuse():
+    raise AssayError("cannot prepare; do something else.")
+
+
+def work(task):
+    """What to do is the text before the colon, how often the number behind it."""
+    deed, _, count = task.strip().partition(":")
+    for i in range(int(count or 0)):
+        yield i
+    if deed == "pid":
+        yield os.getpid()
+    if deed == "prepared":
+        yield list(PREPARED)
+    if deed == "exit":
+        os._exit(3)
+    if deed == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if deed == "wrong":
+        raise AssayError("that column is not in the file; name another.")
+    if deed == "bug":
+        raise KeyError("a bug of ours")
+    if deed == "wait":
+        yield os.getpid()
+        time.sleep(5)
+        SURVIVED.touch()  # nobody ended it
+    if deed == "kill between":  # after the task is done, and before the next one comes
+        yield os.getpid()
+        threading.Timer(0.1, os._exit, (9,)).start()
+    if deed == "kill in record":  # larger than the pipe, so that the rest waits for a reader
+        yield os.getpid()
+        threading.Timer(0.6, os._exit, (9,)).start()
+        yield b"x" * 50_000_000
+'''
+
+
+@pytest.fixture(scope="module")
+def deeds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "assay_test_deeds.py").write_text(WORK)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("assay_test_deeds")
+    sys.path.remove(str(folder))
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch):
+    monkeypatch.setattr(workers, "PRELOAD", [])  # these workers need no torch
+
+
+def first(waiting, last, busy):
+    return waiting[0]
+
+
+def pool(deeds, jobs=2, choose=first, prepare="prepare"):
+    return Pool(deeds.work, getattr(deeds, prepare), jobs, choose)
+
+
+def outcomes(pool, tasks):
+    """Task -> its records, a death as the text of it."""
+    found = {}
+    for task, record in pool.run(list(tasks)):
+        found.setdefault(task, []).append(str(record) if isinstance(record, WorkerDied) else record)
+    return found
+
+
+def is_gone(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_for_the_end_of(pid):
+    while not is_gone(pid):
+        time.sleep(0.01)
+
+
+# ---- records --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 9])
+def test_every_record_of_every_task_arrives_in_the_order_of_its_task(deeds, jobs):
+    tasks = ["a:100", "b:3", "c:0", "d:7"]
+    found = outcomes(pool(deeds, jobs), tasks)
+    assert found == {"a:100": [*range(100)], "b:3": [0, 1, 2], "d:7": [*range(7)]}
+
+
+def test_no_task_needs_no_worker(deeds):
+    assert list(pool(deeds).run([])) == []
+
+
+def test_tasks_are_taken_out_of_the_list_and_what_is_added_on_the_way_is_done(deeds):
+    waiting = ["a:1"]
+    found = []
+    for task, _ in pool(deeds, 1).run(waiting):
+        found.append(task)
+        if task == "a:1":
+            waiting.append("b:1")
+    assert found == ["a:1", "b:1"]
+    assert waiting == []
+
+
+def test_the_caller_chooses_knowing_what_each_worker_did_and_what_others_are_at(deeds):
+    seen = []
+
+    def choose(waiting, last, busy):
+        seen.append((tuple(waiting), last, tuple(busy)))
+        return waiting[-1]
+
+    assert list(outcomes(pool(deeds, 1, choose), ["a:1", "b:1", "c:1"])) == ["c:1", "b:1", "a:1"]
+    assert seen == [
+        (("a:1", "b:1", "c:1"), None, ()),
+        (("a:1", "b:1"), "c:1", ()),
+        (("a:1",), "b:1", ()),
+    ]
+
+
+def test_a_worker_is_prepared_once_whatever_the_number_of_its_tasks(deeds):
+    found = outcomes(pool(deeds, 1), ["prepared", "pid", "prepared "])
+    assert found["prepared"] == [found["pid"]]
+
+
+# ---- deaths ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("deed", "code"), [("exit:2", 3), ("kill:2", -9)])
+def test_a_death_is_reported_after_the_records_before_it_and_the_others_finish(deeds, deed, code):
+    found = outcomes(pool(deeds), ["a:5", deed, "b:5", "c:5"])
+    assert found[deed] == [0, 1, f"worker process died (exit code {code})"]
+    assert [found[task] for task in ("a:5", "b:5", "c:5")] == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_every_worker_may_die(deeds):
+    found = outcomes(pool(deeds), ["exit:1", "kill:1", "exit:0", "kill:0", "a:1"])
+    assert found.pop("a:1") == [0]
+    assert [len(records) for records in found.values()] == [2, 2, 1, 1]
+    assert all("died" in records[-1] for records in found.values())
+
+
+def test_a_bug_in_the_work_is_a_death_and_not_silence(deeds):
+    found = outcomes(pool(deeds), ["bug:1", "a:1"])
+    assert found == {"bug:1": [0, "worker process died (exit code 1)"], "a:1": [0]}
+
+
+def test_what_is_left_of_a_dead_task_can_be_given_back(deeds):
+    waiting, found = ["exit:1"], []
+    for task, record in pool(deeds).run(waiting):
+        found.append((task, isinstance(record, WorkerDied)))
+        if isinstance(record, WorkerDied):
+            waiting.append("rest:1")
+    assert found == [("exit:1", False), ("exit:1", True), ("rest:1", False)]
+
+
+def test_a_death_between_two_tasks_costs_neither(deeds):
+    """As when the kernel is short of memory and ends a worker that has just finished."""
+    pids = []
+
+    def choose(waiting, last, busy):
+        if pids:
+            wait_for_the_end_of(pids[0])
+        return waiting[0]
+
+    found = {}
+    for task, record in pool(deeds, 1, choose).run(["kill between", "a:3"]):
+        found.setdefault(task, []).append(record)
+        if task == "kill between":
+            pids.append(record)
+    assert found["a:3"] == [0, 1, 2]
+
+
+def test_a_death_in_the_middle_of_a_record_is_a_death(deeds):
+    found = {}
+    for task, record in pool(deeds, 1).run(["kill in record", "a:3"]):
+        found.setdefault(task, []).append(record)
+        if found["kill in record"] == [record]:
+            wait_for_the_end_of(record)  # nobody reads while the worker writes
+    assert isinstance(found["kill in record"][1], WorkerDied)
+    assert found["a:3"] == [0, 1, 2]
+
+
+# ---- errors and ends ------------------------------------------------------------------------------------
+
+
+def test_what_the_user_did_wrong_reaches_the_user_and_ends_the_others(deeds):
+    pids = []
+    records = pool(deeds).run(["wait", "wrong:1"])
+    with pytest.raises(AssayError, match="that column is not in the file; name another"):
+        pids.extend(record for task, record in records if task == "wait")
+    assert all(is_gone(pid) for pid in pids)
+    assert not deeds.SURVIVED.exists()
+
+
+def test_what_is_wrong_before_the_first_task_reaches_the_user(deeds):
+    with pytest.raises(AssayError, match="cannot prepare"):
+        outcomes(pool(deeds, prepare="refuse"), ["a:1", "b:1"])
+
+
+def test_no_process_is_left_after_the_end(deeds):
+    found = outcomes(pool(deeds), ["pid", "pid ", "exit", "pid  "])
+    pids = {record for task, (record,) in found.items() if task != "exit"}
+    assert pids
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_no_process_is_left_when_the_caller_stops_early(deeds):
+    records = pool(deeds).run(["wait", "wait "])
+    pids = [next(records)[1], next(records)[1]]
+    assert not any(is_gone(pid) for pid in pids)
+    records.close()
+    assert all(is_gone(pid) for pid in pids)
+    assert not deeds.SURVIVED.exists()
+
+
+# ---- what a death costs ---------------------------------------------------------------------------------
+
+
+def plain(name):
+    return Setting(name, (), "1", name)
+
+
+UNIT = Unit(plain("data"), plain("net"), 0)
+A, B, C = (plain(name) for name in "abc")
+SINGLE = [Cell(UNIT, m, plain("hits")) for m in (A, B, C)]
+PAIRS = [Cell(UNIT, m, plain("same"), other) for m, other in ((A, B), (A, C), (B, C))]
+TASK = Task(UNIT, (*SINGLE, *PAIRS))
+
+
+def test_only_the_culprit_s_cells_are_lost_its_pairs_among_them():
+    lost, left = after_death(TASK, set(), "b")
+    assert lost == [SINGLE[1], PAIRS[0], PAIRS[2]]
+    assert left == Task(UNIT, (SINGLE[0], SINGLE[2], PAIRS[1]))
+
+
+def test_what_was_finished_is_neither_lost_nor_left():
+    lost, left = after_death(TASK, {SINGLE[0].key, SINGLE[1].key}, "b")
+    assert lost == [PAIRS[0], PAIRS[2]]
+    assert left.cells == (SINGLE[2], PAIRS[1])
+
+
+@pytest.mark.parametrize("method", ["", "not in this task"])
+def test_a_death_that_is_no_method_s_doing_costs_all_that_is_left(method):
+    """While the model was trained, or pairs were compared; a second try would die again."""
+    lost, left = after_death(TASK, {SINGLE[0].key}, method)
+    assert lost == [*SINGLE[1:], *PAIRS]
+    assert left.cells == ()
+
+
+def test_a_death_with_everything_finished_costs_nothing():
+    lost, left = after_death(TASK, {c.key for c in TASK.cells}, "b")
+    assert (lost, left.cells) == ([], ())
+
+
+def test_every_death_makes_the_task_smaller():
+    task, deaths = TASK, 0
+    while task.cells:
+        _, task = after_death(task, set(), task.cells[0].method.text)
+        deaths += 1
+    assert deaths == 3
+
+
+def test_only_what_is_not_done_is_missing():
+    other = Unit(plain("data"), plain("net"), 1)
+    cells = [Cell(other, m, plain("hits")) for m in (A, B)]
+    plan = {UNIT: SINGLE, other: cells}
+    assert missing(plan, set()) == [Task(UNIT, tuple(SINGLE)), Task(other, tuple(cells))]
+    assert missing(plan, {c.key for c in SINGLE} | {cells[0].key}) == [Task(other, (cells[1],))]
