@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: bench install test speed reference symbolic clean
+.PHONY: bench install test speed reference symbolic publish clean
 
 bench: install  ## install, then run the default suite and print its leaderboard
 	$(BIN)/python run_bench.py
@@ -28,6 +28,12 @@ speed: install  ## time what the benchmark itself does; takes some minutes
 
 reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
+
+publish: install  ## make results/reference/quick again; commit first, the manifest names the commit
+	$(BIN)/python run_bench.py run quick --fresh
+	mkdir -p results/reference/quick
+	cp results/quick/leaderboard.md results/quick/leaderboard.csv results/quick/manifest.json results/reference/quick/
+	gzip -9nc results/quick/scores.csv > results/reference/quick/scores.csv.gz
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -147,6 +147,20 @@ def doubled(case: Case, *, factor: float = 2.0) -> Samples:
     return factor * case.x
 '''
 
+
+def test_an_installed_package_offers_methods_by_an_entry_point(assay, tmp_path, monkeypatch):
+    info = tmp_path / "outside-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[assay.methods]\nfrom_outside = outside_package:from_outside\n")
+    (tmp_path / "outside_package.py").write_text(MINE.replace("doubled", "from_outside"))
+    monkeypatch.syspath_prepend(tmp_path)
+    code, out, err = assay("list", "methods", "--json")
+    assert code == 0, err
+    assert "from_outside" in {entry["name"] for entry in json.loads(out)}
+    assert assay("check", "from_outside")[0] == 0
+
+
 LETHAL = MINE.replace("doubled", "lethal").replace("return factor * case.x", "__import__('os')._exit(7)")
 BROKEN = MINE.replace("doubled", "broken").replace(
     "return factor * case.x", "raise RuntimeError('no\\n luck')"
