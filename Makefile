@@ -29,11 +29,12 @@ speed: install  ## time what the benchmark itself does; takes some minutes
 reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
 
-publish: install  ## make results/reference/quick again; commit first, the manifest names the commit
-	$(BIN)/python run_bench.py run quick --fresh
-	mkdir -p results/reference/quick
-	cp results/quick/leaderboard.md results/quick/leaderboard.csv results/quick/manifest.json results/reference/quick/
-	gzip -9nc results/quick/scores.csv > results/reference/quick/scores.csv.gz
+publish: install  ## make the committed tables again; commit first, since the manifest names the commit
+	for suite in quick reference; do \
+	  $(BIN)/python run_bench.py run $$suite --fresh && mkdir -p results/reference/$$suite && \
+	  (cd results/$$suite && cp leaderboard.md leaderboard.csv models.csv manifest.json ../reference/$$suite/) && \
+	  gzip -9nc results/$$suite/scores.csv > results/reference/$$suite/scores.csv.gz || exit 1; \
+	done
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

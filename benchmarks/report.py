@@ -17,8 +17,9 @@ Skill is measured against exact truth: 0 is what a random attribution scores in 
 exact attribution of the true function scores (where there is no known function: the metric's best). A rank is
 over the cells that every ranked method completed, so nobody's mean is over easier cells; the interval is a
 bootstrap over problems (a function or table is one, at all its noise levels) and, within them, seeds; with
-few problems it is too narrow. Faithfulness (deletion, insertion) is skill too, with 1 for the model's own exact
-single ablation. Agreement is the mean Spearman correlation with the other methods; it is not correctness."""
+few problems it is too narrow. Faithfulness (deletion, insertion) is skill too, with 1 for the model's own
+exact single ablation. Agreement is the mean Spearman correlation with the other methods; it is not
+correctness."""
 QUALITY = """\
 Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
 rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
