@@ -30,10 +30,13 @@ reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
 
 publish: install  ## make the committed tables again; commit first, since the manifest names the commit
-	for suite in quick reference; do \
-	  $(BIN)/python run_bench.py run $$suite --fresh && mkdir -p results/reference/$$suite && \
-	  (cd results/$$suite && cp leaderboard.md leaderboard.csv models.csv manifest.json ../reference/$$suite/) && \
-	  gzip -9nc results/$$suite/scores.csv > results/reference/$$suite/scores.csv.gz || exit 1; \
+	set -e; for suite in quick reference; do \
+	  $(BIN)/python run_bench.py run $$suite --fresh --out results/new-$$suite; \
+	  mkdir -p results/reference/$$suite; \
+	  for name in leaderboard.md leaderboard.csv models.csv manifest.json; do \
+	    cp results/new-$$suite/$$name results/reference/$$suite/; \
+	  done; \
+	  gzip -9nc results/new-$$suite/scores.csv > results/reference/$$suite/scores.csv.gz; \
 	done
 
 clean:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .registry import Plugin
     from .suite import Suite
 
+COMMITTED = "reference"  # results/reference holds the committed tables
 KINDS = ("datasets", "models", "methods", "metrics", "suites")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -52,6 +53,11 @@ def main() -> NoReturn:
 def _complain(text: str, code: int) -> int:
     Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
     return code
+
+
+def _program() -> str:
+    """How this program was called, for commands that can be copied."""
+    return f"{sys.executable} {sys.argv[0]}" if sys.argv[0].endswith(".py") else "assay"
 
 
 def _console() -> Console:
@@ -98,7 +104,7 @@ def run(
     chosen = _with_plugins(chosen, runner.load_plugins(plugin or []), given)
     if seeds is not None:
         chosen = chosen.model_copy(update={"seeds": seeds})
-    folder = out or Path("results") / _folder_name(chosen.name, given, seeds)
+    folder = out or Path("results") / _folder_name(suite, given, seeds, plugin or [])
     _execute(chosen, folder, jobs, fresh=fresh, files=plugin or [])
 
 
@@ -110,18 +116,18 @@ def _with_plugins(suite: "Suite", added: dict[str, list[str]], given: dict[str, 
     return suite
 
 
-def _folder_name(suite: str, given: dict[str, list[str]], seeds: int | None) -> str:
+def _folder_name(suite: str, given: dict[str, list[str]], seeds: int | None, files: list[Path]) -> str:
     """A folder of its own for every variation of a suite, so that none takes another's place."""
-    words = [suite, *(value for values in given.values() for value in values)]
-    words += [f"seeds-{seeds}"] if seeds is not None else []
+    words = [suite, *(value for values in given.values() for value in values), *map(str, files)]
+    words += [f"seeds={seeds}"] if seeds is not None else []
+    if words == [COMMITTED]:
+        return f"{COMMITTED}-run"
     name = re.sub(r"[^\w.]+", "-", "-".join(words)).strip("-")
-    return name if len(name) <= 80 else f"{name[:60]}-{_short_hash(name)}"
-
-
-def _short_hash(text: str) -> str:
+    if all(re.fullmatch(r"\w+", word) for word in words) and len(name) <= 80:
+        return name
     from .grid import digest
 
-    return digest(text)[:8]
+    return f"{name[:60]}-{digest(*words)[:8]}"  # what the clean name leaves out is in the hash
 
 
 def _execute(suite: "Suite", folder: Path, jobs: int, *, fresh: bool, files: list[Path]) -> None:
@@ -143,7 +149,6 @@ def _execute(suite: "Suite", folder: Path, jobs: int, *, fresh: bool, files: lis
                     reporter.at(record.key)
                 elif record.table in {"scores", "agreement"}:
                     reporter.finished()
-        ledger.export()
     finally:
         ledger.close()
     manifest.finish(folder, made)
@@ -154,7 +159,7 @@ def _show_board(console: Console, board: Any, folder: Path) -> None:
     from .report import display
     from .terminal import show
 
-    show(console, display(board), "Leaderboard: skill against exact truth, 0 is chance, 1 is exact")
+    show(console, display(board), "Leaderboard: skill, 0 is chance and 1 is the exact answer")
     if board["note"].any() or board["failed"].any():
         console.out(f"\nReasons for what is skipped, failed or qualified: {folder / 'leaderboard.md'}")
     console.out(
@@ -221,7 +226,7 @@ def compare(
     show(
         console, comparing.display(found.methods), f"Skill in B = {results_b} minus skill in A = {results_a}"
     )
-    for title, frame in (("Cells in only one of them", found.only), ("Settings that differ", found.settings)):
+    for title, frame in comparing.sections(found).items():
         if len(frame):
             show(console, frame.astype(str), title)
     comparing.write(found, results_a, results_b, out or results_b)
@@ -282,8 +287,8 @@ def new(
         raise AssayError(f"cannot make a new {kind!r}; only 'method' is known here.")
     file = new_method(name)
     _console().out(
-        f"wrote {file}\nnow: assay check {name} && assay run smoke --method {name}"
-        "\nto rank it among all others: assay run smoke --method all"
+        f"wrote {file}\nnow: {_program()} check {name} && {_program()} run smoke --method {name}"
+        f"\nto rank it among all others: {_program()} run smoke --method all"
     )
 
 

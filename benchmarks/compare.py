@@ -9,6 +9,7 @@ import pandas as pd
 
 from . import leaderboard as lead
 from . import stats
+from .registry import AssayError
 from .report import as_markdown, load, manifest
 from .store import write_atomically
 
@@ -20,7 +21,7 @@ class Comparison:
     """What `compare` found.
 
     methods: one row a method and family: mean paired difference in skill, B minus A, its interval, ranks.
-    only: cells that only one of the two has, counted by method.
+    only: cells that only one of the two has scored, counted by method.
     settings: what the two manifests say differently.
     """
 
@@ -30,10 +31,11 @@ class Comparison:
 
     @property
     def regressions(self) -> list[str]:
-        """Methods whose ground-truth skill fell beyond its interval."""
-        found = self.methods
+        """Methods whose ground-truth skill fell beyond its interval, or that fail where they did not."""
+        found, only = self.methods, self.only
         worse = found[(found["family"] == lead.RANKED_BY) & (found["verdict"] == "worse")]
-        return list(worse["method"])
+        failing = only[(only["only in"] == "A") & (only["in the other"] == "failed")]
+        return list(dict.fromkeys([*worse["method"], *failing["method"]]))
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -54,6 +56,8 @@ def _methods(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     columns = [*KEY, "family", "skill"]
     ok = [frame.loc[frame["status"] == "ok", columns] for frame in (a, b)]
     both = ok[0].merge(ok[1], on=[*KEY, "family"], suffixes=("_a", "_b"))
+    if both.empty:
+        raise AssayError("A and B share no scored cell, so that nothing moved; give two runs of one suite.")
     both["difference"] = both["skill_b"] - both["skill_a"]
     rank_a, rank_b = _ranks(a), _ranks(b)
     rows = []
@@ -72,13 +76,16 @@ def _methods(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
 def _moved(cells: pd.DataFrame, scope: str) -> dict[str, Any]:
     """Mean paired difference over the cells that both have, with its interval and what that says."""
     problems = list(zip(*(cells[column] for column in lead.CLUSTER), strict=True))
-    clusters = stats.cluster_means(cells["difference"].to_numpy(), problems, list(cells["seed"]))
-    difference = stats.clustered_mean(clusters)
+    seeds = list(cells["seed"])
+    a, b, clusters = (
+        stats.cluster_means(cells[column].to_numpy(), problems, seeds)
+        for column in ("skill_a", "skill_b", "difference")
+    )
     low, high = stats.bootstrap_interval(clusters, lead.generator("compare", scope))
     return {
-        "skill_a": cells["skill_a"].mean(),
-        "skill_b": cells["skill_b"].mean(),
-        "difference": difference,
+        "skill_a": stats.clustered_mean(a),
+        "skill_b": stats.clustered_mean(b),
+        "difference": stats.clustered_mean(clusters),
         "low": low,
         "high": high,
         "verdict": stats.moved(low, high),
@@ -91,11 +98,14 @@ def _ranks(scores: pd.DataFrame) -> dict[str, float]:
 
 
 def _only(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Cells that one of the two lacks."""
-    sides = a[KEY].merge(b[KEY], on=KEY, how="outer", indicator="only in")
-    sides = sides[sides["only in"] != "both"]
-    sides["only in"] = sides["only in"].astype(str).map({"left_only": "A", "right_only": "B"})
-    return sides.groupby(["only in", "method"], as_index=False).size().rename(columns={"size": "cells"})
+    """Cells that only one of the two has scored, and what became of them in the other."""
+    sides = a[[*KEY, "status"]].merge(b[[*KEY, "status"]], on=KEY, how="outer", suffixes=("_a", "_b"))
+    sides = sides.fillna({"status_a": "not there", "status_b": "not there"})
+    sides = sides[(sides["status_a"] == "ok") != (sides["status_b"] == "ok")]
+    sides["only in"] = np.where(sides["status_a"] == "ok", "A", "B")
+    sides["in the other"] = np.where(sides["status_a"] == "ok", sides["status_b"], sides["status_a"])
+    by = ["only in", "in the other", "method"]
+    return sides.groupby(by, as_index=False).size().rename(columns={"size": "cells"})
 
 
 def _settings(a: dict[str, Any], b: dict[str, Any]) -> pd.DataFrame:
@@ -121,6 +131,11 @@ def write(found: Comparison, first: Path, second: Path, out: Path) -> None:
     write_atomically(out / "comparison.md", markdown(found, str(first), str(second)))
 
 
+def sections(found: Comparison) -> dict[str, pd.DataFrame]:
+    """What stands below the differences, by title."""
+    return {"Cells scored in only one of them": found.only, "Settings that differ": found.settings}
+
+
 def markdown(found: Comparison, first: str, second: str) -> str:
     """The whole of comparison.md."""
     parts = [
@@ -128,7 +143,7 @@ def markdown(found: Comparison, first: str, second: str) -> str:
         HOW_TO_READ,
         as_markdown(display(found.methods)),
     ]
-    for title, frame in (("Cells in only one of them", found.only), ("Settings that differ", found.settings)):
+    for title, frame in sections(found).items():
         parts += [f"## {title}", as_markdown(frame.astype(str)) if len(frame) else "None."]
     return "\n\n".join(parts) + "\n"
 
@@ -136,7 +151,8 @@ def markdown(found: Comparison, first: str, second: str) -> str:
 HOW_TO_READ = """\
 Difference is mean skill of B minus A over the cells that both have, paired cell by cell, with a 95% bootstrap
 interval over problems and, within them, seeds. A verdict other than `no difference seen` means that the
-interval leaves 0 out; with one verdict a method and family, expect one in twenty to do so by chance."""
+interval leaves 0 out. With few problems that happens by chance more often than one time in twenty: with four
+problems and two seeds about one time in eight, for each method and family."""
 
 
 def display(methods: pd.DataFrame) -> pd.DataFrame:

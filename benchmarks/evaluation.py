@@ -70,7 +70,7 @@ def _about(unit: Unit, problem: Problem, model: nn.Module) -> tuple[list[Record]
     quality = model_quality(problem, model)
     learned = quality["quality"] >= LEARNED
     version = f"{unit.dataset.version}/{unit.model.version}"
-    row = {**where, **quality, "learned": learned, "status": "ok", "version": version}
+    row = {**where, **quality, "learned": learned, "version": version}
     about = {**where, "facts": facts, "version": unit.dataset.version}
     return [Record("problems", problem_key(unit), about), Record("models", unit.key, row)], learned
 

@@ -1,6 +1,8 @@
 """Suite -> cells.  A cell is a row of scores.csv before it has a number; a unit is computed together."""
 
+import functools
 import hashlib
+import importlib.metadata
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +25,15 @@ REGISTRIES: dict[str, Registry[Any]] = {
 ENGINE = 1  # raised by a change outside the plug-ins that moves numbers: all is then computed anew
 
 
+LIBRARIES = ("torch", "captum", "shap", "numpy", "scikit-learn")  # their versions move numbers too
+
+
+@functools.cache
+def library_versions() -> dict[str, str]:
+    """The installed versions of what computes the numbers."""
+    return {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
 @dataclass(frozen=True, slots=True)
 class Unit:
     """A problem and a model: drawn, trained and explained together."""
@@ -39,7 +50,7 @@ class Unit:
     @property
     def key(self) -> str:
         """What the trained model depends on."""
-        return digest(ENGINE, self.dataset.key, self.model.key, self.seed)
+        return digest(ENGINE, *library_versions().items(), self.dataset.key, self.model.key, self.seed)
 
 
 @dataclass(frozen=True)

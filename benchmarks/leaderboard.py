@@ -31,7 +31,8 @@ def skills(scores: pd.DataFrame, family: str) -> pd.DataFrame:
     ok = scores[(scores["family"] == family) & (scores["status"] == "ok")]
     methods = list(dict.fromkeys(scores["method"]))
     wide = ok.pivot_table(index=CELL, columns="method", values="skill", aggfunc="first", dropna=True)
-    return wide.reindex(columns=methods)
+    order = pd.MultiIndex.from_frame(ok[CELL].drop_duplicates())  # of the plan: 0, 20, 100 and not 0, 100, 20
+    return wide.reindex(index=order[order.isin(wide.index)], columns=methods)
 
 
 def shared(wide: pd.DataFrame) -> pd.DataFrame:
@@ -65,6 +66,17 @@ def summary(wide: pd.DataFrame, scope: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["method", "skill", "low", "high"])
     frame.insert(0, "rank", stats.ranks(frame["skill"].to_numpy()))
     return frame
+
+
+def clustered(common: pd.DataFrame) -> "pd.Series[float]":
+    """Mean skill of every method over cells that all have, a problem counting once."""
+    problems = list(zip(*(common.index.get_level_values(level) for level in CLUSTER), strict=True))
+    seeds = list(common.index.get_level_values("seed"))
+    means = {
+        method: stats.clustered_mean(stats.cluster_means(common[method].to_numpy(), problems, seeds))
+        for method in common
+    }
+    return pd.Series(means, dtype=float)
 
 
 def generator(*parts: str) -> np.random.Generator:
@@ -139,7 +151,7 @@ def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFram
     """Mean ground-truth skill of every method (rows) by `columns`, within each over the shared cells."""
     wide = skills(scores, RANKED_BY)
     parts = {
-        key if len(columns) > 1 else key[0]: shared(part).mean()
+        key if len(columns) > 1 else key[0]: clustered(shared(part))
         for key, part in wide.groupby(level=list(columns), sort=False)
     }
     return pd.DataFrame(parts).reindex(wide.columns).dropna(how="all")

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ def begin(folder: Path, suite: Suite, command: list[str], jobs: int) -> dict[str
     config = suite.model_dump()
     made = {
         "suite": suite.name,
-        "command": " ".join(command),
+        "command": shlex.join(command),
         "seeds": suite.seeds,
         "config": config,
         "config_hash": hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16],

@@ -177,6 +177,9 @@ MODELS: Registry[ModelFunction] = Registry("model")
 METHODS: Registry[MethodFunction] = Registry("method")
 METRICS: Registry[MetricFunction] = Registry("metric")
 
+# In every decorator below, `version` is raised by a change that moves numbers: cells are then computed anew.
+# Where it is left out, every edit of the file is a new version.
+
 D = TypeVar("D", bound=DatasetFunction)
 M = TypeVar("M", bound=ModelFunction)
 A = TypeVar("A", bound=MethodFunction)
@@ -184,7 +187,11 @@ S = TypeVar("S", bound=MetricFunction)
 
 
 def dataset(
-    *, paper: str, noise: tuple[str, ...], instead: Mapping[str, str] | None = None, version: int = 1
+    *,
+    paper: str,
+    noise: tuple[str, ...],
+    instead: Mapping[str, str] | None = None,
+    version: int | None = None,
 ) -> Callable[[D], D]:
     """Register a problem generator.
 
@@ -199,7 +206,7 @@ def dataset(
     return register
 
 
-def model(*, paper: str, gradient: bool, layers: bool, version: int = 1) -> Callable[[M], M]:
+def model(*, paper: str, gradient: bool, layers: bool, version: int | None = None) -> Callable[[M], M]:
     """Register a model.
 
     gradient: its output is differentiable in its input.
@@ -221,7 +228,7 @@ def method(
     layers: bool = False,
     complete: bool = False,
     signed: bool = True,
-    version: int = 1,
+    version: int | None = None,
 ) -> Callable[[A], A]:
     """Register an attribution method.
 
@@ -247,7 +254,7 @@ def metric(
     worst: float,
     needs: tuple[Need, ...] = (),
     ceiling: Ceiling = "exact",
-    version: int = 1,
+    version: int | None = None,
 ) -> Callable[[S], S]:
     """Register a metric; one score a row, or a single score where it judges the rows together.
 

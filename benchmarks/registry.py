@@ -75,7 +75,7 @@ class Registry(Generic[F]):
         self._plugins: dict[str, Plugin[F]] = {}
         self._pending: dict[str, Callable[[], object]] = {}
 
-    def add(self, function: F, *, version: int, paper: str, **facts: Any) -> F:
+    def add(self, function: F, *, version: int | None, paper: str, **facts: Any) -> F:
         """Register `function` under its own name and hand it back unchanged."""
         name = function.__name__
         if name in self._plugins:
@@ -123,29 +123,31 @@ class Registry(Generic[F]):
         return {name: self._plugins[name].version for name in sorted(self._plugins)}
 
     def _load(self, name: str) -> None:
-        """Import the module that should define `name`; one that lacks a library is noted, not fatal."""
+        """Import the module that should define `name`; one that cannot be imported is noted, not fatal."""
         load = self._pending.pop(name, None)
         if load is None or name in self._plugins:
             return
         try:
             load()
+        except DuplicatePluginError:
+            raise
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.startswith("assay"):
-                raise
-            self.unavailable[name] = f"needs {error.name}, which is not installed"
+            self.unavailable[name] = f"needs {error.name}, which is not installed: install it and run again"
+        except Exception as error:  # one broken file must not stop the others
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            self.unavailable[name] = f"cannot be imported ({why}): mend the file and run again"
 
     def _explain_absence(self, name: str) -> str:
         if name in self.unavailable:
-            return f"{self.kind} {name!r} {self.unavailable[name]}; install it and run again."
+            return f"{self.kind} {name!r} {self.unavailable[name]}."
         return f"no {self.kind} is called {name!r}.{near_miss(name, [*self._plugins, *self._pending])}"
 
 
-def _version(function: Callable[..., Any], declared: int) -> str:
-    """The declared version; a user's own file adds a hash of its text, so that an edit is a new version."""
-    if not function.__module__.startswith(_FILE_PREFIX):
+def _version(function: Callable[..., Any], declared: int | None) -> str:
+    """The declared version, else a hash of the file's text, so that every edit is a new version."""
+    if declared is not None:
         return str(declared)
-    text = Path(inspect.getfile(function)).read_bytes()
-    return f"{declared}+{hashlib.sha256(text).hexdigest()[:8]}"
+    return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()[:8]
 
 
 _FILE_PREFIX = "assay_file_"

@@ -27,17 +27,11 @@ explanations do not count."""
 
 
 def load(folder: Path) -> Tables:
-    """The tables of a results folder, from its ledger if it has one, else from its CSV files.
+    """The tables of a results folder; nothing in it is changed.
 
     Raises:
-        AssayError: neither is there, or they cannot be read.
+        AssayError: there are none, or they cannot be read.
     """
-    if (folder / FILE).is_file():
-        ledger = Ledger(folder)
-        try:
-            ledger.export()
-        finally:
-            ledger.close()
     tables = Tables(*(read_table(folder, name) for name in ("scores", "agreement", "models", "costs")))
     if tables.scores.empty:
         raise AssayError(
@@ -47,7 +41,20 @@ def load(folder: Path) -> Tables:
 
 
 def write(folder: Path) -> dict[str, pd.DataFrame]:
-    """Make the leaderboards of a results folder anew, write them, and hand them back, `overall` first."""
+    """Make all tables of a results folder from its ledger; hand its leaderboards back, `overall` first.
+
+    Raises:
+        AssayError: there is no ledger, or it cannot be read, or it holds nothing.
+    """
+    if not (folder / FILE).is_file():
+        raise AssayError(
+            f"results folder {str(folder)!r} has no {FILE} to make tables from; give that of a run."
+        )
+    ledger = Ledger(folder)
+    try:
+        ledger.export()
+    finally:
+        ledger.close()
     tables = load(folder)
     boards = lead.leaderboards(tables)
     frame = pd.concat([b.assign(scope=scope) for scope, b in boards.items()], ignore_index=True)

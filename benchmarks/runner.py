@@ -70,7 +70,7 @@ def _methods(cells: Sequence[Cell]) -> list[Setting]:
 
 
 def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterator[Record]:
-    if jobs == 1 or len(tasks) <= 1:
+    if jobs == 1:
         for task in tasks:
             yield from run_task(task)
         return

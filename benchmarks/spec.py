@@ -96,8 +96,15 @@ def _checked(plugin: Plugin[Any], key: str, value: Any) -> Any:
         why = error.errors()[0]["msg"].removeprefix("Value error, ").removesuffix(".")
         raise AssayError(
             f"{plugin.kind} {plugin.name!r}: parameter {key} cannot be {value!r}: {why[0].lower()}{why[1:]}; "
-            f"the default is {plugin.defaults[key]!r}."
+            + _remedy(value, why, plugin.defaults[key])
         ) from None
+
+
+def _remedy(value: Any, why: str, default: Any) -> str:
+    """What to do about a value that is not allowed."""
+    if "string" in why and not isinstance(value, str):
+        return f'write it in quotes, "{value}", if it is meant as text.'
+    return f"the default is {default!r}." if default not in (None, "") else "leave it out, or mend it."
 
 
 def _written(value: Any) -> str:

@@ -122,10 +122,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the clustered mean when problems, and the seeds within each, are drawn again.
 
-    One problem with one seed has no spread to learn from: the interval is (NaN, NaN).
+    One problem, with a few seeds, has too little spread to learn from: the interval is then (NaN, NaN).
     """
     count = np.array([len(seeds) for seeds in clusters.values()])
-    if count.sum() < 2:
+    if len(count) < 2:
         return float("nan"), float("nan")
     table = np.zeros((len(count), count.max()))
     for row, seeds in zip(table, clusters.values(), strict=True):

@@ -33,7 +33,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "models": (
         *("dataset", "parameters", "noise", "model", "seed", "rows", "quality", "learned"),
-        *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "status", "reason", "version"),
+        *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "version"),
     ),
     "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
     "costs": (

@@ -13,7 +13,9 @@ from rich.text import Text
 from tabulate import tabulate
 
 EVERY = 10.0  # seconds between two plain lines
-NARROW = ("skipped", "failed", "model rows/row", "note")  # left out first where the terminal is narrow
+NARROW = ("skipped", "failed", "model rows/row")  # left out where the terminal is narrow
+NAMES = {"method", "name"}
+WORDS = {"note", "family", "verdict", "parameters", "what it is", "setting", "A", "B"}
 
 
 class Reporter(Protocol):
@@ -91,11 +93,11 @@ def show(console: Console, frame: pd.DataFrame, title: str) -> None:
         )
         return
     if console.width < 140:
-        frame = frame.drop(columns=[c for c in NARROW if c in frame and c != "note"])
+        frame = frame.drop(columns=[c for c in NARROW if c in frame])
     table = Table(title=title, title_justify="left", title_style="bold")
     for column in frame.columns:
-        words = column in {"method", "note", "family", "verdict", "summary"}
-        table.add_column(column, justify="left" if words else "right", no_wrap=column != "note")
+        left = column in NAMES | WORDS
+        table.add_column(column, justify="left" if left else "right", no_wrap=column not in WORDS)
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)

@@ -1,6 +1,7 @@
 """Worker processes that hand back records one by one; one that dies costs what it was doing and no more."""
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver
@@ -33,7 +34,8 @@ def warm_up(modules: Iterable[str]) -> None:
     They share the memory of what it has imported.  A module that cannot be imported is left to them.
     """
     if isinstance(context(), ForkServerContext):
-        multiprocessing.set_forkserver_preload([*PRELOAD, *modules, FREEZE])
+        os.environ["ASSAY_PRELOAD"] = " ".join(modules)
+        multiprocessing.set_forkserver_preload([*PRELOAD, FREEZE])
         forkserver.ensure_running()
 
 

@@ -25,7 +25,7 @@ class Yardstick:
         self.problem = problem
         self.case = case
         self.key = key
-        self.truth = functools.cache(self._truth)
+        self._truth = functools.cache(self._truth)  # type: ignore[method-assign]
         self.chance = functools.cache(self._chance)
         self.ceiling = functools.cache(self._ceiling)
         self._own_ablation = functools.cache(self._ablation_of_model)
@@ -79,9 +79,23 @@ class Yardstick:
                 estimand = "none"
         return self.chance(metric, estimand, signed), self.ceiling(metric, estimand, signed)
 
-    def _truth(self, estimand: Estimand, signed: bool) -> Tensor:
-        truth = exact_attribution(self.problem, self.case.target, estimand)
-        return truth if signed else truth.abs()
+    def truth(self, estimand: Estimand, signed: bool) -> Tensor:
+        """The exact attribution, or its size.
+
+        Raises:
+            NotApplicable: it cannot be had.
+        """
+        found = self._truth(estimand)
+        if isinstance(found, NotApplicable):
+            raise found
+        return found if signed else found.abs()
+
+    def _truth(self, estimand: Estimand) -> Tensor | NotApplicable:
+        """The refusal too is kept: finding out that a path integral does not converge takes long."""
+        try:
+            return exact_attribution(self.problem, self.case.target, estimand)
+        except NotApplicable as why:
+            return why
 
     def _chance(self, metric: Setting, estimand: Estimand, signed: bool) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""

@@ -42,7 +42,10 @@ FUNCTIONS: Final = (
 
 
 @dataset(
-    paper="https://arxiv.org/abs/2406.12150", noise=("columns", "label_sd"), instead={"formula": "function"}
+    version=1,
+    paper="https://arxiv.org/abs/2406.12150",
+    noise=("columns", "label_sd"),
+    instead={"formula": "function"},
 )
 def symbolic(
     rng: torch.Generator,

@@ -19,6 +19,7 @@ ROUNDING: Final = 1e-10  # a spread this small relative to the values is a const
 
 
 @dataset(
+    version=1,
     paper="https://scikit-learn.org/stable/datasets/toy_dataset.html",
     noise=("probes",),
     instead={"csv": "name"},

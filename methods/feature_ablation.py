@@ -7,7 +7,7 @@ from ..benchmarks.perturb import ELEMENTS
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1311.2901", estimand="ablation")
+@method(version=1, paper="https://arxiv.org/abs/1311.2901", estimand="ablation")
 def feature_ablation(case: Case) -> Samples:
     """What the output loses when one unit alone is replaced by the baseline."""
     units = units_of(case)

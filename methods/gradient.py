@@ -5,7 +5,7 @@ from captum.attr import Saliency
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1312.6034", estimand="gradient", gradient=True)
+@method(version=1, paper="https://arxiv.org/abs/1312.6034", estimand="gradient", gradient=True)
 def gradient(case: Case) -> Samples:
     """The output's derivative in every feature."""
     x = case.x.clone().requires_grad_()

@@ -11,7 +11,11 @@ BATCH = 4096  # rows of the path held at once
 
 
 @method(
-    paper="https://arxiv.org/abs/1703.01365", estimand="integrated_gradients", gradient=True, complete=True
+    version=1,
+    paper="https://arxiv.org/abs/1703.01365",
+    estimand="integrated_gradients",
+    gradient=True,
+    complete=True,
 )
 def integrated_gradients(case: Case, *, n_steps: Annotated[int, Ge(1)] = 50) -> Samples:
     """The gradient averaged along the straight path from the baseline, times the difference to it.

@@ -18,7 +18,7 @@ from ..benchmarks.coalitions import (
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
+@method(version=1, paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
 def kernel_shap(case: Case, *, n_samples: Annotated[int, Ge(2)] = 2048) -> Samples:
     """Shapley values from a weighted linear fit over coalitions of units; exact where all of them fit.
 

@@ -9,7 +9,7 @@ from ..benchmarks.coalitions import coalition_outputs, spread_over_features, uni
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1602.04938")
+@method(version=1, paper="https://arxiv.org/abs/1602.04938")
 def lime(
     case: Case,
     *,

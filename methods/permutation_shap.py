@@ -12,7 +12,7 @@ from ..benchmarks.coalitions import spread_over_features, units_of
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
+@method(version=1, paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
 def permutation_shap(case: Case, *, n_permutations: Annotated[int, Ge(1)] = 5) -> Samples:
     """What each feature adds on walks from nothing to everything and back, averaged over random orders.
 

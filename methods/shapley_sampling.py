@@ -10,7 +10,7 @@ from ..benchmarks.perturb import ELEMENTS
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(paper="https://doi.org/10.1016/j.cor.2008.04.004", estimand="shapley", complete=True)
+@method(version=1, paper="https://doi.org/10.1016/j.cor.2008.04.004", estimand="shapley", complete=True)
 def shapley_sampling(case: Case, *, n_samples: Annotated[int, Ge(1)] = 25) -> Samples:
     """What each unit adds when the units arrive in random order, averaged.
 

@@ -8,6 +8,7 @@ from ..benchmarks.plugin import Evidence, Scores, metric
 
 
 @metric(
+    version=1,
     paper="https://doi.org/10.1016/0169-2070(93)90079-3",
     family="ground truth",
     best=0.0,

@@ -4,7 +4,13 @@ from ..benchmarks.plugin import Evidence, Scores, metric
 from ..benchmarks.ranking import average_ranks
 
 
-@metric(paper="https://doi.org/10.1016/j.patrec.2005.10.010", family="ground truth", best=1.0, worst=0.0)
+@metric(
+    version=1,
+    paper="https://doi.org/10.1016/j.patrec.2005.10.010",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+)
 def auroc(evidence: Evidence) -> Scores:
     """Probability that a relevant feature has a larger |a| than an irrelevant one; a tie counts 1/2.
 

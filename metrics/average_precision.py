@@ -6,7 +6,13 @@ from ..benchmarks.plugin import Evidence, Scores, metric
 from ..benchmarks.ranking import tie_bounds
 
 
-@metric(paper="https://doi.org/10.1007/978-3-540-78646-7_38", family="ground truth", best=1.0, worst=0.0)
+@metric(
+    version=1,
+    paper="https://doi.org/10.1007/978-3-540-78646-7_38",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+)
 def average_precision(evidence: Evidence) -> Scores:
     """Mean, over the relevant features, of the precision at each one's place in the ranking by |a|.
 

@@ -7,6 +7,7 @@ from ..benchmarks.plugin import Evidence, Scores, metric
 
 
 @metric(
+    version=1,
     paper="https://arxiv.org/abs/1703.01365",
     family="axiom",
     best=0.0,

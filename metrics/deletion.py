@@ -10,6 +10,7 @@ from ..benchmarks.ranking import gap_to_end
 
 
 @metric(
+    version=1,
     paper="https://arxiv.org/abs/1806.07421",
     family="faithfulness",
     best=0.0,

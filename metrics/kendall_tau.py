@@ -9,6 +9,7 @@ from ..benchmarks.ranking import tie_bounds
 
 
 @metric(
+    version=1,
     paper="https://doi.org/10.1093/biomet/33.3.239",
     family="agreement",
     best=1.0,

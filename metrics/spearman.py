@@ -5,6 +5,7 @@ from ..benchmarks.ranking import average_ranks
 
 
 @metric(
+    version=1,
     paper="https://arxiv.org/abs/2202.01602",
     family="agreement",
     best=1.0,

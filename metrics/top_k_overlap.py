@@ -9,6 +9,7 @@ from ..benchmarks.ranking import chance_in_top, top_size
 
 
 @metric(
+    version=1,
     paper="https://arxiv.org/abs/2202.01602",
     family="agreement",
     best=1.0,

@@ -9,7 +9,12 @@ EPSILON = 1e-7  # the paper's
 
 
 @metric(
-    paper="https://arxiv.org/abs/2406.12150", family="ground truth", best=1.0, worst=0.0, needs=("truth",)
+    version=1,
+    paper="https://arxiv.org/abs/2406.12150",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+    needs=("truth",),
 )
 def uscore(evidence: Evidence) -> Scores:
     """Mean over the relevant features of 1 - |a - t| / (|a| + |t| + 1e-7), after L1 normalisation.

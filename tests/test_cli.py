@@ -10,7 +10,7 @@ from assay.benchmarks import cli
 from assay.benchmarks.plugin import METHODS
 from assay.benchmarks.runner import load_plugins
 
-PROBLEM = "symbolic[function=7,columns=[0,5],rows=500,explained=10]"
+PROBLEM = "symbolic[function=[11,14],columns=5,rows=500,explained=10]"
 TINY = ["run", "smoke", "--dataset", PROBLEM, "--model", "linear", "--model", "oracle", "--jobs", "1"]
 THREE = ["--method", "random", "--method", "saliency", "--method", "feature_ablation"]
 
@@ -51,12 +51,11 @@ def test_run_writes_every_table(results):
     tables = {"scores.csv", "agreement.csv", "costs.csv", "models.csv", "problems.csv", "leaderboard.csv"}
     assert tables | {"ledger.sqlite", "leaderboard.md", "manifest.json"} <= found
     scores = pd.read_csv(results / "scores.csv")
-    assert (
-        len(scores) == 2 * 2 * 2 * 3 * 10
-    )  # noise levels, models, seeds, methods, metrics that are no agreement
+    assert len(scores) == 2 * 2 * 2 * 3 * 10  # functions, models, seeds, methods, metrics of one method
     assert set(scores["status"]) <= {"ok", "trivial", "undefined", "unlearned"}
     assert scores["dataset"].eq("symbolic").all()
-    assert set(scores["noise"]) == {"columns=0 label_sd=0.01", "columns=5 label_sd=0.01"}
+    assert set(scores["noise"]) == {"columns=5 label_sd=0.01"}
+    assert scores["parameters"].nunique() == 2
     made = json.loads((results / "manifest.json").read_text())
     assert made["seeds"] == 2
     assert made["versions"]["torch"]
@@ -233,9 +232,43 @@ def test_compare_finds_a_planted_drop_and_can_fail_on_it(assay, results, spoiled
     assert drop["verdict"] == "worse"
     assert drop["high"] < 0
     assert found.loc[("feature_ablation", "ground truth"), "verdict"] == "no difference seen"
-    assert "Cells in only one of them" in out
+    assert "Cells scored in only one of them" in out
     assert assay("compare", results, spoiled)[0] == 0
     assert assay("compare", spoiled, results, "--fail-on-regression")[0] == 0  # a gain is no regression
+
+
+def test_a_method_that_fails_where_it_did_not_is_a_regression(assay, results, spoiled):
+    scores = pd.read_csv(results / "scores.csv", keep_default_na=False, na_values={"skill": ""})
+    lost = scores["method"] == "random"
+    scores.loc[lost, "status"] = "failed"
+    scores.loc[lost, "skill"] = None
+    scores.to_csv(spoiled / "scores.csv.gz", index=False)
+    code, out, err = assay("compare", results, spoiled, "--fail-on-regression")
+    assert code == 3
+    assert "worse than before: random" in err
+    assert "failed" in out
+
+
+def test_runs_that_share_no_cell_cannot_be_compared(assay, results, spoiled):
+    scores = pd.read_csv(results / "scores.csv", keep_default_na=False, na_values={"skill": ""})
+    scores.assign(seed=99).to_csv(spoiled / "scores.csv.gz", index=False)
+    code, _, err = assay("compare", results, spoiled)
+    assert code == 2
+    assert "share no scored cell" in err
+
+
+def test_one_broken_plugin_file_stops_no_other(assay, monkeypatch):
+    def broken():
+        raise NameError("name 'troch' is not defined")
+
+    monkeypatch.setitem(METHODS._pending, "broken", broken)
+    monkeypatch.setattr(METHODS, "unavailable", {})
+    code, out, _ = assay("list", "methods")
+    assert code == 0
+    assert "unavailable: cannot be imported (NameError: name 'troch' is not defined)" in out
+    code, _, err = assay("run", "smoke", "--method", "broken")
+    assert code == 2
+    assert "mend the file" in err
 
 
 def test_compare_says_how_the_runs_differ(assay, results, tmp_path):

@@ -283,7 +283,6 @@ def test_an_edited_plugin_file_is_a_new_version(toys, tmp_path):
     edited = tmp_path / "edited.py"
     edited.write_text(TOYS + "\n# mended\n")
     load_file(edited)
-    assert before.startswith("1+")
     assert METHODS["ant"].version != before
 
 

@@ -191,9 +191,6 @@ WRONG = [
     ("lens[flip=0.0]", "flip", "0.0", "False"),
     ("lens[rule=zero]", "rule", "'zero'", "'rescale'"),
     ("lens[rule=1]", "rule", "1", "'rescale'"),
-    ("lens[note=5]", "note", "5", "''"),
-    ("lens[note=true]", "note", "True", "''"),
-    ("lens[data=5]", "data", "5", "None"),
 ]
 
 
@@ -202,6 +199,18 @@ def test_a_wrong_value_is_refused_with_the_default(text, parameter, got, default
     message = refusal(text)
     assert f"method 'lens': parameter {parameter} cannot be {got}: " in message
     assert message.endswith(f"the default is {default}.")
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("lens[note=5]", 'write it in quotes, "5", if it is meant as text.'),
+        ("lens[note=true]", 'write it in quotes, "True", if it is meant as text.'),
+        ("lens[data=5]", "leave it out, or mend it."),
+    ],
+)
+def test_where_the_default_is_no_remedy_another_is_named(text, remedy):
+    assert refusal(text).endswith(remedy)
 
 
 @pytest.mark.parametrize("text", ['lens[steps="5"]', 'lens[width="0.5"]', "lens[flip=yes]", 'lens[flip="1"]'])

@@ -144,7 +144,7 @@ def test_problems_and_the_seeds_within_them_are_drawn_again():
     two = {"p": rows(0.0), "q": rows(1.0)}
     assert bootstrap_interval(two, np.random.default_rng(0)) == (0.0, 1.0)
     seeds_alone = {"p": rows(0.0, 1.0)}
-    assert bootstrap_interval(seeds_alone, np.random.default_rng(0)) == (0.0, 1.0)
+    assert all(map(math.isnan, bootstrap_interval(seeds_alone, np.random.default_rng(0))))  # too few to say
     alike = {"p": rows(0.5, 0.5), "q": rows(0.5)}
     assert bootstrap_interval(alike, np.random.default_rng(0)) == (0.5, 0.5)
 
