@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -57,7 +58,7 @@ def _complain(text: str, code: int) -> int:
 
 def _program() -> str:
     """How this program was called, for commands that can be copied."""
-    return f"{sys.executable} {sys.argv[0]}" if sys.argv[0].endswith(".py") else "assay"
+    return shlex.join([sys.executable, sys.argv[0]]) if sys.argv[0].endswith(".py") else "assay"
 
 
 def _console() -> Console:

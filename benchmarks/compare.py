@@ -126,9 +126,19 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 
 def write(found: Comparison, first: Path, second: Path, out: Path) -> None:
-    """Write comparison.csv and comparison.md into `out`."""
-    write_atomically(out / "comparison.csv", found.methods.to_csv(index=False))
-    write_atomically(out / "comparison.md", markdown(found, str(first), str(second)))
+    """Write comparison.csv and comparison.md into `out`.
+
+    Raises:
+        AssayError: it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "comparison.csv", found.methods.to_csv(index=False))
+        write_atomically(out / "comparison.md", markdown(found, str(first), str(second)))
+    except OSError as error:
+        raise AssayError(
+            f"folder {str(out)!r} cannot be written ({error.strerror}); give another with --out."
+        ) from None
 
 
 def sections(found: Comparison) -> dict[str, pd.DataFrame]:

@@ -271,6 +271,15 @@ def test_one_broken_plugin_file_stops_no_other(assay, monkeypatch):
     assert "mend the file" in err
 
 
+def test_compare_writes_where_it_is_told(assay, results, tmp_path):
+    assert assay("compare", results, results, "--out", tmp_path / "new" / "folder")[0] == 0
+    assert (tmp_path / "new" / "folder" / "comparison.csv").exists()
+    (tmp_path / "taken").write_text("")
+    code, _, err = assay("compare", results, results, "--out", tmp_path / "taken")
+    assert code == 2
+    assert "'taken'" in err.replace(str(tmp_path) + "/", "")
+
+
 def test_compare_says_how_the_runs_differ(assay, results, tmp_path):
     assay(*TINY, *THREE, "--seeds", "1", "--out", tmp_path / "c")
     _, out, _ = assay("compare", results, tmp_path / "c")
