@@ -93,6 +93,4 @@ def shared_out(case: Case, values: Float[Tensor, "n *feature"]) -> Float[Tensor,
 
 def spread_over_features(case: Case, values: Float[Tensor, "n units"]) -> Float[Tensor, "n *feature"]:
     """Hand each unit's value to its features in equal shares: sums stay what they were."""
-    units = units_of(case)
-    size = units.flatten().bincount().to(values)
-    return (values / size)[:, units]
+    return shared_out(case, values[:, units_of(case)])
