@@ -1,96 +1,203 @@
-"""Coalitions of units, drawn once for all rows, and the weighted fits on the model's output under them."""
+"""Coalitions of units that all rows share, and the model's outputs under them.
+
+A design says which coalitions; `table` has the outputs under them, computed once for all methods of a unit.
+"""
 
 import itertools
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from .perturb import outputs_under
 from .plugin import Case
+from .terms import Value
+
+Coalitions: TypeAlias = Bool[Tensor, "m units"]
+LISTED = 20_000  # coalitions of one size that are listed to draw from without repetition
 
 
-def units_of(case: Case) -> Tensor:
-    """Feature -> unit, numbered from 0 without gaps; [*feature]."""
+class Design(Protocol):
+    """Which coalitions; a frozen dataclass, so that equal designs share one table."""
+
+    def draw(self, units: int, rng: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The coalitions and the weight of each, which sum to 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Outputs of every row under coalitions that all rows share; float64."""
+
+    coalitions: Coalitions
+    weights: Float[Tensor, " m"]  # sum to 1
+    outputs: Float[Tensor, "n m"]
+    whole: Float[Tensor, " n"]  # with everything present
+    empty: Float[Tensor, " n"]  # with nothing present
+    rows: int  # model rows that it took
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every coalition is here, in binary order."""
+        return fits(self.coalitions.shape[1], len(self.coalitions))
+
+
+def table(case: Case, design: Design, value: Value = "baseline") -> Table:
+    """The outputs under a design's coalitions; the shared ones where they are of this case."""
+    if case.shared is not None and case.shared.serves(case):
+        shared: Table = case.shared.table(design, value)
+        return shared
+    return play(case, design, value, case.rng)
+
+
+def play(case: Case, design: Design, value: Value, rng: Generator) -> Table:
+    """Compute a table."""
+    units = units_of(case)
+    coalitions, weights = design.draw(unit_count(case), rng)
+    ends = torch.ones(2, coalitions.shape[1], dtype=torch.bool)
+    ends[1] = False
+    keep = torch.cat([ends, coalitions])
+    outputs = outputs_under(case, keep[:, units][None], value).double()
+    fillers = 1 if value == "baseline" else len(case.background)
+    return Table(
+        coalitions=coalitions,
+        weights=weights,
+        outputs=outputs[:, 2:],
+        whole=outputs[:, 0],
+        empty=outputs[:, 1],
+        rows=keep.shape[0] * fillers * len(case.x),
+    )
+
+
+def units_of(case: Case) -> Int[Tensor, "*feature"]:
+    """Feature -> unit, numbered from 0 without gaps."""
     if case.groups is None:
         return torch.arange(case.baseline.numel()).view(case.baseline.shape)
     return case.groups.unique(return_inverse=True)[1]
 
 
-def fits(units: int, samples: int) -> bool:
+def unit_count(case: Case) -> int:
+    """How many units there are."""
+    return int(units_of(case).max()) + 1
+
+
+def fits(units: int, budget: int) -> bool:
     """Whether all coalitions of so many units can be had for this budget."""
-    return units < 31 and 2**units <= samples
+    return units < 31 and 2**units <= budget
 
 
-def all_coalitions(units: int) -> Bool[Tensor, "m units"]:
-    """Every subset but the empty and the whole one."""
-    return torch.tensor(list(itertools.product((False, True), repeat=units))[1:-1], dtype=torch.bool)
+def all_coalitions(units: int) -> Coalitions:
+    """Every subset, the empty one first, in binary order: the first unit is the highest bit."""
+    bits = torch.arange(units - 1, -1, -1)
+    return (torch.arange(2**units)[:, None] >> bits & 1).bool()
 
 
-def shapley_weights(coalitions: Bool[Tensor, "m units"]) -> Float[Tensor, " m"]:
-    """The kernel (d - 1) / (C(d, s) s (d - s)) of Lundberg & Lee (2017), up to a factor."""
-    d = coalitions.shape[1]
-    size = coalitions.sum(1).double()
-    log_choose = torch.lgamma(torch.tensor(d + 1.0)) - torch.lgamma(size + 1) - torch.lgamma(d - size + 1)
-    return torch.exp(-log_choose) / (size * (d - size))
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """All 2^units coalitions, in binary order; every size weighs the same."""
+
+    def draw(self, units: int, _: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The coalitions and their weights."""
+        coalitions = all_coalitions(units)
+        count = torch.tensor([math.comb(units, s) for s in range(units + 1)], dtype=torch.float64)
+        return coalitions, 1 / (count[coalitions.sum(1)] * (units + 1))
 
 
-def paired_coalitions(units: int, samples: int, rng: Generator) -> Bool[Tensor, "m units"]:
-    """Subsets whose sizes follow the Shapley kernel, stratified by size, each with its complement.
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """One unit absent at a time, in the order of the units."""
 
-    Drawn so, they all count the same in the fit; the pairing cancels the odd part of the sampling error
-    (Covert & Lee 2021).
+    def draw(self, units: int, _: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The coalitions and their weights."""
+        return ~torch.eye(units, dtype=torch.bool), torch.full((units,), 1 / units, dtype=torch.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Subsets of every size alike, each with its complement, as many as the budget has model rows a row.
+
+    Everything where that fits the budget.  Sizes that the budget exhausts are listed; the others are drawn
+    from strata, so that none is over-represented by luck.  The pairs cancel the odd part of the sampling
+    error (Covert & Lee 2021, arXiv 2012.01536); equal sizes are the leverage scores of the Shapley
+    regression (Musco & Witter 2024, arXiv 2410.01917), and what LIME draws.
     """
-    sizes = torch.arange(1, units)
-    probability = 1.0 / (sizes * (units - sizes)).double()
-    edges = torch.cumsum(probability / probability.sum(), 0)
-    half = max(1, samples // 2)
+
+    budget: int
+
+    def draw(self, units: int, rng: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The first of every pair, then the complements in the same order."""
+        if fits(units, self.budget):
+            return Everything().draw(units, rng)
+        listed, size, left = _allotted(units, max(1, (self.budget - 2) // 2), rng)
+        masks, weights = [_listed(units, s) for s in listed], []
+        mass = 2 / (units - 1)  # of a size and its complement's
+        for mask, s in zip(masks, listed, strict=True):
+            weights += [torch.full((len(mask),), (mass if 2 * s < units else mass / 2) / len(mask))]
+        for s in size.unique().tolist():
+            masks.append(_some(units, s, int((size == s).sum()), rng))
+        weights += [torch.full((len(size),), left / max(1, len(size)))]
+        drawn, weight = torch.cat(masks), torch.cat(weights).double() / 2
+        return torch.cat([drawn, ~drawn]), torch.cat([weight, weight])
+
+
+def _allotted(units: int, pairs: int, rng: Generator) -> tuple[list[int], Int[Tensor, " m"], float]:
+    """The sizes to be listed whole, the sizes of the pairs to be drawn, and the weight these share."""
+    sizes = torch.arange(1, units // 2 + 1)
+    share = torch.where(2 * sizes == units, 0.5, 1.0).double()  # half of the middle size are complements
+    of = sizes.double()
+    log_count = math.lgamma(units + 1) - torch.lgamma(of + 1) - torch.lgamma(units - of + 1)
+    count = share * log_count.clamp(max=60).exp().round()
+    whole = torch.zeros(len(sizes), dtype=torch.bool)
+    left = pairs
+    while True:
+        mass = share.where(~whole, 0.0)
+        more = ~whole & (left * mass >= count * mass.sum())
+        if not more.any():
+            break
+        whole |= more
+        left = pairs - int(count[whole].sum())
+    edges = mass.cumsum(0) / mass.sum()
     # one uniform draw per stratum of the size distribution: no size is over- or under-represented by luck
-    u = (torch.arange(half) + torch.rand(half, generator=rng)) / half
-    size = sizes[torch.searchsorted(edges, u.double().clamp(max=1 - 1e-12))]
-    rank = torch.rand(half, units, generator=rng).argsort(1).argsort(1)
-    drawn = rank < size[:, None]
-    return torch.cat([drawn, ~drawn])
+    at = (torch.arange(left) + torch.rand(left, generator=rng, dtype=torch.float64)) / left
+    size = sizes[torch.searchsorted(edges, at.clamp(max=1 - 1e-12))]
+    return sizes[whole].tolist(), size, float(mass.sum() / share.sum())
 
 
-def coalition_outputs(
-    case: Case, coalitions: Bool[Tensor, "m units"]
-) -> tuple[Float[Tensor, "n m"], Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Outputs under every coalition, with everything present, and with nothing present; float64."""
-    units = units_of(case)
-    ends = torch.stack([torch.zeros_like(coalitions[0]), torch.ones_like(coalitions[0])])
-    keep = torch.cat([ends, coalitions])[:, units]
-    outputs = outputs_under(case, keep[None]).double()
-    return outputs[:, 2:], outputs[:, 1], outputs[:, 0]
+def _listed(units: int, size: int) -> Coalitions:
+    """All subsets of this size; of the middle size, which complements have too, those with the first unit."""
+    members = torch.tensor(list(itertools.combinations(range(units), size)))
+    if 2 * size == units:
+        members = members[members[:, 0] == 0]
+    return torch.zeros(len(members), units, dtype=torch.bool).scatter_(1, members, True)
 
 
-def shapley_regression(
-    coalitions: Bool[Tensor, "m units"],
-    weights: Float[Tensor, " m"],
-    outputs: Float[Tensor, "n m"],
-    difference: Float[Tensor, " n"],
-) -> Float[Tensor, "n units"]:
-    """Weighted least squares of the outputs on membership, adding up to `difference`: one solve for all rows.
+def _some(units: int, size: int, count: int, rng: Generator) -> Coalitions:
+    """Random subsets of this size; no two the same where they can be listed."""
+    if math.comb(units, size) <= LISTED:
+        listed = _listed(units, size)
+        return listed[torch.randperm(len(listed), generator=rng)[:count]]
+    rank = torch.rand(count, units, generator=rng).argsort(1).argsort(1)
+    return rank < size
 
-    outputs: minus the output with nothing present.
+
+@dataclass(frozen=True, slots=True)
+class Walks:
+    """Units that come one by one in random orders: the coalitions of 1 to units - 1 on the way.
+
+    paired: every order is also walked backwards (Mitchell et al. 2022, arXiv 2104.12199).
     """
-    z = coalitions.double()
-    normal = z.T @ (weights[:, None] * z)
-    # a unit that is in no pair twice makes the normal matrix singular: the ridge is far below rounding of v
-    normal += 1e-10 * normal.diagonal().mean() * torch.eye(len(normal), dtype=torch.float64)
-    factor = torch.linalg.cholesky(normal)
-    free = torch.cholesky_solve(z.T @ (weights * outputs).T, factor)
-    ones = torch.cholesky_solve(torch.ones(len(normal), 1, dtype=torch.float64), factor)
-    excess = (free.sum(0) - difference) / ones.sum()
-    return (free - ones * excess).T
 
+    orders: int
+    paired: bool = False
 
-def shared_out(case: Case, values: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
-    """Maps that give every feature its unit's whole value, as captum's do, in equal shares instead."""
-    units = units_of(case)
-    return values / units.flatten().bincount().to(values)[units]
-
-
-def spread_over_features(case: Case, values: Float[Tensor, "n units"]) -> Float[Tensor, "n *feature"]:
-    """Hand each unit's value to its features in equal shares: sums stay what they were."""
-    return shared_out(case, values[:, units_of(case)])
+    def draw(self, units: int, rng: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The coalitions, walk after walk."""
+        place = torch.rand(self.orders, units, generator=rng).argsort(1)  # when each unit comes
+        walks = place[:, None] <= torch.arange(units - 1)[:, None]
+        if self.paired:
+            walks = torch.cat([walks, ~walks.flip(1)])
+        walks = walks.flatten(0, 1)
+        return walks, torch.full((len(walks),), 1 / max(1, len(walks)), dtype=torch.float64)

@@ -1,6 +1,7 @@
 """One unit: draw the problem, train the model, explain it with every method, score every cell."""
 
 import copy
+import dataclasses
 import functools
 import json
 import time
@@ -13,13 +14,14 @@ import torch
 from torch import nn
 
 from . import stats
-from .explaining import Attribution, attribute, described, explainer, one_line, peak_mb
+from .explaining import Attribution, attribute, described, explainer, one_line, value_of
 from .grid import Cell, Unit, digest, noise_of, parameters_of
 from .plugin import DATASETS, METHODS, METRICS, MODELS, Case, NotApplicable, Problem
 from .randomness import rng_for, seeded
 from .registry import AssayError
+from .shared import Shared
 from .spec import Setting
-from .yardstick import Yardstick
+from .yardstick import Aim, Yardstick
 
 LEARNED = 0.1  # a model below this share of the way from the best constant to perfect has learned nothing
 
@@ -163,7 +165,7 @@ class _Explained:
         rng = rng_for("case", unit.key)
         self.unit = unit
         self.learned = learned
-        self.case = Case(
+        case = Case(
             model=model,
             x=x,
             target=target,
@@ -172,6 +174,7 @@ class _Explained:
             groups=problem.groups,
             rng=rng,
         )
+        self.case = dataclasses.replace(case, shared=Shared(case, unit.key).lend(model))
         self.yardstick = Yardstick(problem, self.case, unit.key)
         self.maps: dict[Setting, Attribution] = {}
 
@@ -196,8 +199,10 @@ class _Explained:
             "seconds": found.seconds,
             "seconds_per_row": found.seconds / len(self.case.x),
             "model_rows_per_row": found.model_rows / len(self.case.x),
+            "backward_rows_per_row": found.backward_rows / len(self.case.x),
             "completeness_error": found.completeness_error,
-            "peak_mb": peak_mb(),
+            "peak_mb": found.peak_mb,
+            "remark": found.remark,
             "version": method.version,
         }
         yield Record("costs", cost_key(self.unit, method), row)
@@ -220,13 +225,13 @@ class _Explained:
 
     def _score(self, cell: Cell) -> dict[str, Any]:
         facts, metric = METHODS[cell.method.name].facts, METRICS[cell.metric.name].facts
-        found, estimand, signed = self.maps[cell.method], facts["estimand"], facts["signed"]
+        found, aim = self.maps[cell.method], Aim(facts["estimand"], value_of(cell.method), facts["signed"])
         assert found.values is not None
         if "truth" in metric["needs"]:
-            self.yardstick.truth(estimand, signed)  # NotApplicable here is the reason why the cell is skipped
-        evidence = self.yardstick.evidence(found.values, estimand, signed, explain=explainer(cell.method))
+            self.yardstick.truth(aim)  # NotApplicable here is the reason why the cell is skipped
+        evidence = self.yardstick.evidence(found.values, aim, explain=explainer(cell.method))
         value = self.yardstick.rows_of(cell.metric, evidence)
-        chance, ceiling = self.yardstick.bounds(cell.metric, estimand, signed)
+        chance, ceiling = self.yardstick.bounds(cell.metric, aim)
         score = stats.score(value, chance, ceiling, rises=metric["best"] > metric["worst"])
         status = score.verdict if self.learned else "unlearned"
         return {
@@ -246,7 +251,7 @@ class _Explained:
         pair = [self.maps[m].values for m in (cell.method, cell.other)]
         signed = all(METHODS[m.name].facts["signed"] for m in (cell.method, cell.other))
         first, second = (v if signed else v.abs() for v in pair if v is not None)
-        evidence = self.yardstick.evidence(first, "none", True, other=second)
+        evidence = self.yardstick.evidence(first, Aim(), other=second)
         value, rows, nan_rows = stats.mean(self.yardstick.rows_of(cell.metric, evidence))
         status = "ok" if rows else "undefined"
         status = status if self.learned else "unlearned"

@@ -3,24 +3,31 @@
 import copy
 import dataclasses
 import re
-import resource
-import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import stats
+from .metering import counted, peak_mb, reset_peak
 from .perturb import difference
-from .plugin import METHODS, MODELS, Case, NotApplicable, Note
+from .plugin import METHODS, MODELS, Case, NotApplicable, Note, Remark
 from .randomness import rng_for, seeded
 from .registry import AssayError
+from .shared import Loan
 from .spec import Setting
+from .terms import Capability, Value
 
 PROMISE = 1e-3  # a method that promises completeness may miss it by this share
+LACKS: dict[Capability, str] = {
+    "gradient": "needs a gradient, and {} has none",
+    "layers": "needs a network of layers, and {} is none",
+    "linear": "needs a linear model, and {} is none",
+    "trees": "needs a tree ensemble, and {} is none",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +38,10 @@ class Attribution:
     status: str = "ok"
     reason: str = ""
     seconds: float = 0.0
+    remark: str = ""  # what the method says of its own choices
     model_rows: int = 0
+    backward_rows: int = 0
+    peak_mb: float = float("nan")
     completeness_error: float = float("nan")
 
 
@@ -56,12 +66,15 @@ def attribute(method: Setting, model: Setting, case: Case, key: str) -> Attribut
 
 def inapplicable(method: Setting, model: Setting) -> str:
     """Why this method cannot explain this model, or nothing."""
-    needs, has = METHODS[method.name].facts, MODELS[model.name].facts
-    if needs["gradient"] and not has["gradient"]:
-        return f"needs a gradient, and {model.name} has none"
-    if needs["layers"] and not has["layers"]:
-        return f"needs a network of layers, and {model.name} is none"
-    return ""
+    needs, has = METHODS[method.name].facts["needs"], MODELS[model.name].facts["has"]
+    lacking = [need for need in needs if need not in has]
+    return LACKS[lacking[0]].format(model.name) if lacking else ""
+
+
+def value_of(method: Setting) -> Value:
+    """What an absent feature is replaced by: the method's parameter `value`, else what it declares."""
+    value: Value = method.params.get("value", METHODS[method.name].facts["value"])
+    return value
 
 
 def explainer(method: Setting) -> Callable[[Case], Tensor]:
@@ -93,14 +106,8 @@ def checked_map(values: Any, x: Tensor) -> Tensor:
 
 
 def _measured(method: Setting, case: Case, key: str) -> Attribution:
-    rows = [0]
-
-    def count(_: nn.Module, __: tuple[Any, ...], outputs: Tensor) -> None:
-        rows[0] += len(
-            outputs
-        )  # not of the inputs: captum's DeepLift hands rows and baselines over as a pair
-
     model = copy.deepcopy(case.model)
+    loan = case.shared.lend(model) if isinstance(case.shared, Loan) else None
     own = dataclasses.replace(
         case,
         model=model,
@@ -110,38 +117,41 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
         background=case.background.clone(),
         groups=None if case.groups is None else case.groups.clone(),
         rng=rng_for("method", key, method.key),
+        shared=loan,
     )
-    handle = model.register_forward_hook(count)
+    reset_peak()
     start = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
+    with counted(model) as rows, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
-        warnings.simplefilter("always", Note)
+        for kind in (Note, Remark):
+            warnings.simplefilter("always", kind)
         values = explainer(method)(own)
     seconds = time.perf_counter() - start
-    handle.remove()
-    notes = [one_line(w.message) for w in caught]
-    error = completeness_error(values, case)
-    if METHODS[method.name].facts["complete"] and error > PROMISE:
-        notes.append(f"promise broken: misses f(x) - f(baseline) by {error:.1%} on average")
+    notes = _said(caught, Note)
+    error = completeness_error(values, case, value_of(method))
+    if "complete" in METHODS[method.name].facts["promises"] and error > PROMISE:
+        notes.append(f"promise broken: misses f(x) - f(everything absent) by {error:.1%} on average")
     return Attribution(
         values=values,
         reason="; ".join(notes),
-        seconds=seconds,
-        model_rows=rows[0],
+        remark="; ".join(_said(caught, Remark)),
+        # what a method reads of the shared tables is its cost too, whoever had them made
+        seconds=seconds + (loan.seconds if loan else 0.0),
+        model_rows=rows.forward + (loan.rows if loan else 0),
+        backward_rows=rows.backward,
+        peak_mb=peak_mb(),
         completeness_error=error,
     )
 
 
-def completeness_error(values: Tensor, case: Case) -> float:
-    """By how much the map misses f(x) - f(baseline), as a share of its mean size."""
+def _said(caught: list[warnings.WarningMessage], kind: type[Warning]) -> list[str]:
+    return [one_line(w.message) for w in caught if issubclass(w.category, kind)]
+
+
+def completeness_error(values: Tensor, case: Case, value: Value) -> float:
+    """By how much the map misses f(x) - f(everything absent), as a share of its mean size."""
     total = values.flatten(1).sum(1)
-    return stats.relative_gap(total.numpy(), difference(case).double().numpy())
-
-
-def peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return stats.relative_gap(total.numpy(), difference(case, value).double().numpy())
 
 
 def described(error: BaseException) -> str:

@@ -6,7 +6,19 @@ from .grid import REGISTRIES
 from .registry import Plugin
 from .suite import load_suite, suite_names
 
-FACTS = ("noise", "gradient", "layers", "estimand", "complete", "signed", "family", "best", "worst", "needs")
+FACTS = (
+    "noise",
+    "has",
+    "needs",
+    "estimand",
+    "value",
+    "promises",
+    "signed",
+    "cost",
+    "family",
+    "best",
+    "worst",
+)
 
 
 def entries(kind: str) -> list[dict[str, Any]]:

@@ -2,36 +2,89 @@
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from .plugin import Case, Samples, Scores
+from .terms import Value
 
-ELEMENTS = 1_000_000  # of perturbed input held at once: 4 MB in float32
+MEMORY = (
+    512 * 2**20
+)  # bytes that the rows in the model at one time may take, with all that its layers make of them
+ELEMENTS = 1_000_000  # numbers of input at one time, where memory allows more: larger batches miss the caches
 
 
-def outputs_under(case: Case, keep: Bool[Tensor, "#n m *feature"]) -> Float[Tensor, "n m"]:
-    """The explained output of every row with the features outside `keep` replaced by the baseline.
+def rows_at_once(case: Case) -> int:
+    """How many rows may go through the model together.
+
+    The layers' outputs are measured on the first row; all of them are counted, as a backward pass keeps them.
+    """
+    width, sizes = case.x[0].numel(), [0]
+
+    def note(_: nn.Module, __: object, output: object) -> None:
+        sizes[0] += output.numel() if isinstance(output, Tensor) else 0
+
+    layers = [m for m in case.model.modules() if m is not case.model and not any(m.children())]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        with torch.no_grad():
+            case.model.forward(
+                case.x[:1]
+            )  # not the model itself: its rows are counted, and this is no use of it
+    finally:
+        for handle in handles:
+            handle.remove()
+    each = case.x.element_size() * (width + sizes[0])
+    return max(1, min(ELEMENTS // width, MEMORY // each))
+
+
+def absent(case: Case, value: Value) -> Float[Tensor, "b *feature"]:
+    """What an absent feature is replaced by: one row, or the rows over which the output is averaged."""
+    return case.baseline[None] if value == "baseline" else case.background
+
+
+def outputs_under(
+    case: Case, keep: Bool[Tensor, "#n m *feature"], value: Value = "baseline"
+) -> Float[Tensor, "n m"]:
+    """The explained output of every row with the features outside `keep` absent.
 
     keep: one mask for each of m perturbations, for each row or (first axis 1) shared by all rows.
     """
-    rows, masks, width = len(case.x), keep.shape[1], case.x[0].numel()
-    step = max(1, ELEMENTS // (rows * width))
-    return torch.cat([_outputs(case, keep[:, i : i + step]) for i in range(0, masks, step)], dim=1)
+    at_once, fillers = rows_at_once(case), absent(case, value)
+    rows = max(1, min(len(case.x), at_once // len(fillers)))
+    masks = max(1, at_once // (rows * len(fillers)))
+    out = case.x.new_zeros(len(case.x), keep.shape[1])
+    for i in range(0, len(out), rows):
+        shared = keep if len(keep) == 1 else keep[i : i + rows]
+        for j in range(0, keep.shape[1], masks):
+            block = (slice(i, i + rows), slice(j, j + masks))
+            for some in fillers.split(at_once):
+                out[block] += _outputs(case, block[0], shared[:, block[1]], some) * (len(some) / len(fillers))
+    return out
 
 
-def _outputs(case: Case, keep: Bool[Tensor, "#n m *feature"]) -> Float[Tensor, "n m"]:
-    """One batch of `outputs_under`."""
-    x = torch.where(keep, case.x[:, None], case.baseline)
-    rows, masks = x.shape[:2]
+def _outputs(
+    case: Case, rows: slice, keep: Bool[Tensor, "#n m *feature"], fillers: Float[Tensor, "b *feature"]
+) -> Float[Tensor, "n m"]:
+    """One batch of `outputs_under`, averaged over the fillers."""
+    x = torch.where(keep[:, :, None], case.x[rows, None, None], fillers)
+    n, m, b = x.shape[:3]
     with torch.no_grad():
-        outputs: Tensor = case.model(x.flatten(0, 1))
-    return outputs.gather(1, case.target.repeat_interleave(masks)[:, None]).view(rows, masks)
+        outputs: Tensor = case.model(x.flatten(0, 2))
+    chosen = case.target[rows].repeat_interleave(m * b)[:, None]
+    return outputs.gather(1, chosen).view(n, m, b).mean(2)
 
 
-def difference(case: Case) -> Scores:
-    """f(x) - f(baseline): what the attributions of a row should add up to."""
+def empty_output(case: Case, value: Value = "baseline") -> Scores:
+    """The explained output with every feature absent."""
     with torch.no_grad():
-        return case.output(case.x) - case.output(case.baselines)
+        outputs: Tensor = case.model(absent(case, value)).mean(0)
+    return outputs[case.target]
+
+
+def difference(case: Case, value: Value = "baseline") -> Scores:
+    """f(x) - f(everything absent): what the attributions of a row should add up to."""
+    with torch.no_grad():
+        return case.output(case.x) - empty_output(case, value)
 
 
 def random_map(case: Case, rng: Generator) -> Samples:
@@ -39,6 +92,6 @@ def random_map(case: Case, rng: Generator) -> Samples:
 
     The size matters to metrics that see scale: noise of any size would make chance as bad as one likes.
     """
-    noise = torch.randn(case.x.shape, generator=rng)
+    noise = torch.randn(case.x.shape, generator=rng, dtype=case.x.dtype)
     size = difference(case).abs() / noise.flatten(1).norm(dim=1)
     return noise * size.view(-1, *[1] * (noise.ndim - 1))

@@ -5,12 +5,13 @@ Problem --model--> Module --Case--> method --Evidence--> metric --> one score a 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from .registry import Registry
+from .terms import Capability, Ceiling, Cost, Estimand, Family, Need, Promise, Task, Value, words
 
 Samples: TypeAlias = Float[Tensor, "n *feature"]
 Feature: TypeAlias = Float[Tensor, "*feature"]
@@ -19,14 +20,6 @@ Targets: TypeAlias = Float[Tensor, " n"] | Int[Tensor, " n"]
 Outputs: TypeAlias = Float[Tensor, "n outputs"]
 Scores: TypeAlias = Float[Tensor, " n"]
 
-Task: TypeAlias = Literal["regression", "classification"]
-Estimand: TypeAlias = Literal[
-    "gradient", "gradient_x_input", "ablation", "integrated_gradients", "shapley", "none"
-]
-Family: TypeAlias = Literal["ground truth", "faithfulness", "axiom", "agreement"]
-Need: TypeAlias = Literal["truth", "model", "other"]
-Ceiling: TypeAlias = Literal["exact", "ablation", "best"]
-
 
 class NotApplicable(Exception):  # noqa: N818 - not an error: the cell becomes a `skipped` row with this reason
     """Raised by a plug-in that cannot serve this problem or model; the message is the reason."""
@@ -34,6 +27,10 @@ class NotApplicable(Exception):  # noqa: N818 - not an error: the cell becomes a
 
 class Note(UserWarning):
     """Warned with by a method that is not what its name says here; the message goes into the table."""
+
+
+class Remark(UserWarning):
+    """Warned with by a method to report what it chose or measured itself; goes beside its cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +47,9 @@ class Problem:
     n_validation: int
     n_explained: int
     baseline: Feature  # what an absent feature is replaced by, for every method and metric
-    background: Float[Tensor, "m *feature"]  # rows for methods that average over a sample
+    background: Float[
+        Tensor, "m *feature"
+    ]  # what it is replaced by where the value is "marginal": all in turn
     masks: Mapping[str, Bool[Tensor, "rows *feature"]]  # rows: 1 or n_explained; at least "relevant"
     oracle: nn.Module | None = None  # Samples -> Outputs, exact and noise-free, in the dtype of its input
     groups: Int[Tensor, "*feature"] | None = None  # feature -> unit; None: each feature is its own unit
@@ -95,6 +94,19 @@ class Problem:
         return slice(start, start + self.n_explained)
 
 
+@runtime_checkable
+class SharedOutputs(Protocol):
+    """Model outputs under coalitions, computed once for all methods of a unit; read with `coalitions`."""
+
+    def serves(self, case: "Case") -> bool:
+        """Whether the outputs are those of this case."""
+        ...
+
+    def table(self, design: Any, value: Value) -> Any:
+        """The outputs under the coalitions of a design."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """All that a method may see.  The truth is not here, so no method can peek."""
@@ -106,6 +118,7 @@ class Case:
     background: Float[Tensor, "m *feature"]
     groups: Int[Tensor, "*feature"] | None
     rng: Generator
+    shared: SharedOutputs | None = None
 
     def output(self, x: Samples) -> Scores:
         """The explained output of every row of `x`, whose rows match those of `self.x` (f in the papers)."""
@@ -126,6 +139,7 @@ class Evidence:
     attribution: Samples  # float64
     masks: Mapping[str, Bool[Tensor, "rows *feature"]]
     truth: Samples | None  # exact attribution, in the method's own estimand; |truth| if it returns sizes
+    empty: Scores  # the explained output with every feature absent, in the method's own sense of absent
     other: Samples | None  # a second method's attribution, for metrics of agreement
     explain: Callable[[Case], Tensor]
     rng: Generator
@@ -206,15 +220,16 @@ def dataset(
     return register
 
 
-def model(*, paper: str, gradient: bool, layers: bool, version: int | None = None) -> Callable[[M], M]:
+def model(
+    *, paper: str, has: Capability | tuple[Capability, ...] = (), version: int | None = None
+) -> Callable[[M], M]:
     """Register a model.
 
-    gradient: its output is differentiable in its input.
-    layers: it is built of nn.Module layers, none used twice, so that hooks see every operation.
+    has: what methods may need of it.
     """
 
     def register(function: M) -> M:
-        MODELS.add(function, version=version, paper=paper, gradient=gradient, layers=layers)
+        MODELS.add(function, version=version, paper=paper, has=words("has", has, Capability))
         return function
 
     return register
@@ -223,24 +238,34 @@ def model(*, paper: str, gradient: bool, layers: bool, version: int | None = Non
 def method(
     *,
     paper: str,
+    needs: Capability | tuple[Capability, ...] = (),
     estimand: Estimand = "none",
-    gradient: bool = False,
-    layers: bool = False,
-    complete: bool = False,
+    value: Value = "baseline",
+    promises: Promise | tuple[Promise, ...] = (),
     signed: bool = True,
+    cost: Cost = "unknown",
     version: int | None = None,
 ) -> Callable[[A], A]:
-    """Register an attribution method.
+    """Register an attribution method; `terms` says what the words mean.
 
+    needs: what the model must have; other models become `skipped` rows.
     estimand: the exact quantity that it estimates; it is scored against that one.
-    gradient, layers: it needs a model that has them; other models become `skipped` rows.
-    complete: it promises that a row's attributions sum to f(x) - f(baseline); measured every time.
+    value: what an absent feature is replaced by; a parameter of this name takes its place.
+    promises: what holds on every model; completeness is measured every time, the others by `check`.
     signed: False when it returns sizes; it is then scored against the size of the truth.
+    cost: what decides how many model rows a row explained takes.
     """
 
     def register(function: A) -> A:
-        facts = {"gradient": gradient, "layers": layers, "complete": complete, "signed": signed}
-        METHODS.add(function, version=version, paper=paper, estimand=estimand, **facts)
+        facts = {
+            "needs": words("needs", needs, Capability),
+            "estimand": estimand,
+            "value": value,
+            "promises": words("promises", promises, Promise),
+            "signed": signed,
+            "cost": cost,
+        }
+        METHODS.add(function, version=version, paper=paper, **facts)
         return function
 
     return register

@@ -38,10 +38,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
     "costs": (
         *("dataset", "parameters", "noise", "model", "method", "seed", "seconds", "seconds_per_row"),
-        *("model_rows_per_row", "completeness_error", "peak_mb", "version"),
+        *(
+            "model_rows_per_row",
+            "backward_rows_per_row",
+            "completeness_error",
+            "peak_mb",
+            "remark",
+            "version",
+        ),
     ),
 }
-TEXT = ("dataset", "parameters", "noise", "model", "method", "other", "metric", "reason", "version")
+TEXT = ("dataset", "parameters", "noise", "model", "method", "other", "metric", "reason", "remark", "version")
 NO_VALUE = {"value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
     ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
 )  # an empty text is a text: only these columns can lack a number

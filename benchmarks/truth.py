@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .plugin import Estimand, Labels, NotApplicable, Problem
+from .plugin import Labels, NotApplicable, Problem
+from .terms import Estimand, Value
 
 MAX_UNITS = 12  # 2^12 coalitions a row
 COMPLETENESS = 1e-9  # integrated gradients must add up to this share of the largest difference
@@ -29,8 +30,12 @@ def explained_output(net: nn.Module, target: Labels) -> Function:
     return f
 
 
-def exact_attribution(problem: Problem, target: Labels, estimand: Estimand) -> Float[Tensor, "n *feature"]:
+def exact_attribution(
+    problem: Problem, target: Labels, estimand: Estimand, value: Value = "baseline"
+) -> Float[Tensor, "n *feature"]:
     """What a perfect estimator of `estimand` would return for the explained rows of the oracle.
+
+    Where the value is "marginal", the mean of what it would return for each background row as the baseline.
 
     Raises:
         NotApplicable: the problem has no oracle, or this estimand cannot be had exactly.
@@ -39,11 +44,20 @@ def exact_attribution(problem: Problem, target: Labels, estimand: Estimand) -> F
         raise NotApplicable("the problem has no oracle, so its exact attributions are not known")
     f = explained_output(problem.oracle, target)
     x = problem.x[problem.explained].double()
-    baseline = problem.baseline.double().expand_as(x)
     if estimand == "gradient":
         return gradient(f, x)
     if estimand == "gradient_x_input":
         return gradient(f, x) * x
+    fillers = problem.baseline[None] if value == "baseline" else problem.background
+    baseline = fillers.double().repeat_interleave(len(x), 0)
+    each = _against(f, x.repeat(len(fillers), *[1] * (x.dim() - 1)), baseline, problem, estimand)
+    return each.view(len(fillers), *x.shape).mean(0)
+
+
+def _against(
+    f: Function, x: Tensor, baseline: Tensor, problem: Problem, estimand: Estimand
+) -> Float[Tensor, "n *feature"]:
+    """The exact attribution of each row against a baseline of its own."""
     if estimand == "integrated_gradients":
         return integrated_gradients(f, x, baseline)
     if estimand == "ablation":
@@ -117,11 +131,21 @@ def shapley(
             f"exact Shapley values enumerate at most {MAX_UNITS} relevant units, this has {k}"
         )
     coalitions = list(itertools.product((False, True), repeat=k))
+    weights = _shapley_weights(coalitions)
+    values, now = x.new_zeros(k, len(x)), x.flatten(1).clone()
+    fill, given = baseline.flatten(1), x.flatten(1)
+    present = [True] * k
     with torch.no_grad():
-        values = torch.stack([f(_coalition(x, baseline, units, c)) for c in coalitions])
-    out = torch.zeros_like(x).flatten(1)
-    for unit, weights in zip(units, _shapley_weights(coalitions), strict=True):
-        out[:, unit] = (weights @ values)[:, None] / len(unit)
+        # one coalition to the next: only what changes is written, and irrelevant features stay
+        for coalition, weight in zip(coalitions, weights.T, strict=True):
+            for i, unit in enumerate(units):
+                if coalition[i] != present[i]:
+                    now[:, unit] = (given if coalition[i] else fill)[:, unit]
+            present = list(coalition)
+            values += weight[:, None] * f(now.view_as(x))
+    out = torch.zeros_like(given)
+    for unit, value in zip(units, values, strict=True):
+        out[:, unit] = value[:, None] / len(unit)
     return out.view_as(x)
 
 
@@ -138,15 +162,4 @@ def _replaced(x: Tensor, baseline: Tensor, unit: Int[Tensor, " _"]) -> Tensor:
     """`x` with the features of `unit` at the baseline."""
     out = x.flatten(1).clone()
     out[:, unit] = baseline.flatten(1)[:, unit]
-    return out.view_as(x)
-
-
-def _coalition(
-    x: Tensor, baseline: Tensor, units: list[Int[Tensor, " _"]], coalition: tuple[bool, ...]
-) -> Tensor:
-    """`x` with only the units of `coalition` present (irrelevant features stay: they change nothing)."""
-    out = x.flatten(1).clone()
-    for present, unit in zip(coalition, units, strict=True):
-        if not present:
-            out[:, unit] = baseline.flatten(1)[:, unit]
     return out.view_as(x)

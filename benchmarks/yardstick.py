@@ -2,20 +2,31 @@
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .coalitions import spread_over_features, units_of
-from .perturb import outputs_under, random_map
-from .plugin import METRICS, Case, Estimand, Evidence, NotApplicable, Problem
+from .coalitions import Alone, table
+from .perturb import empty_output, random_map
+from .plugin import METRICS, Case, Evidence, NotApplicable, Problem
 from .randomness import rng_for
+from .shapley import spread_over_features
 from .spec import Setting
+from .terms import Estimand, Value
 from .truth import exact_attribution
 
 CHANCE_DRAWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What a method is held against."""
+
+    estimand: Estimand = "none"
+    value: Value = "baseline"
+    signed: bool = True
 
 
 class Yardstick:
@@ -25,23 +36,23 @@ class Yardstick:
         self.problem = problem
         self.case = case
         self.key = key
-        self._truth = functools.cache(self._truth)  # type: ignore[method-assign]
+        self.exact = functools.cache(self._exact)
         self.chance = functools.cache(self._chance)
         self.ceiling = functools.cache(self._ceiling)
-        self._own_ablation = functools.cache(self._ablation_of_model)
+        self.own_ablation = functools.cache(self._ablation_of_model)
+        self.empty = functools.cache(functools.partial(empty_output, case))
 
     def evidence(
         self,
         values: Tensor,
-        estimand: Estimand,
-        signed: bool,
+        aim: Aim,
         *,
         explain: Callable[[Case], Tensor] | None = None,
         other: Tensor | None = None,
     ) -> Evidence:
         """A map with everything that a metric may see beside it."""
         try:
-            truth = self.truth(estimand, signed)
+            truth = self.truth(aim)
         except NotApplicable:
             truth = None
         return Evidence(
@@ -49,6 +60,7 @@ class Yardstick:
             attribution=values.clone(),  # the next metric gets the map as it was
             masks=self.problem.masks,
             truth=None if truth is None else truth.clone(),
+            empty=self.empty(aim.value),
             other=other,
             explain=explain or (lambda _: values),
             rng=rng_for("metric", self.key),
@@ -69,39 +81,37 @@ class Yardstick:
         return scores.detach().double().numpy()
 
     def bounds(
-        self, metric: Setting, estimand: Estimand, signed: bool
+        self, metric: Setting, aim: Aim
     ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " n"]]:
         """Chance, a draw and a row, and ceiling, a row, for a method of this kind."""
         facts = METRICS[metric.name].facts
         if "truth" not in facts["needs"]:
-            signed = True  # such a metric looks at sizes or sums only: one yardstick serves every method
-            if facts["ceiling"] != "exact":
-                estimand = "none"
-        return self.chance(metric, estimand, signed), self.ceiling(metric, estimand, signed)
+            # such a metric looks at sizes or sums only: one yardstick serves every method
+            exact = facts["ceiling"] == "exact"
+            aim = Aim(aim.estimand if exact else "none", aim.value)
+        return self.chance(metric, aim), self.ceiling(metric, aim)
 
-    def truth(self, estimand: Estimand, signed: bool) -> Tensor:
+    def truth(self, aim: Aim) -> Tensor:
         """The exact attribution, or its size.
 
         Raises:
             NotApplicable: it cannot be had.
         """
-        found = self._truth(estimand)
+        found = self.exact(aim.estimand, aim.value)
         if isinstance(found, NotApplicable):
             raise found
-        return found if signed else found.abs()
+        return found if aim.signed else found.abs()
 
-    def _truth(self, estimand: Estimand) -> Tensor | NotApplicable:
+    def _exact(self, estimand: Estimand, value: Value) -> Tensor | NotApplicable:
         """The refusal too is kept: finding out that a path integral does not converge takes long."""
         try:
-            return exact_attribution(self.problem, self.case.target, estimand)
+            return exact_attribution(self.problem, self.case.target, estimand, value)
         except NotApplicable as why:
             return why
 
-    def _chance(self, metric: Setting, estimand: Estimand, signed: bool) -> Float[np.ndarray, "draws n"]:
+    def _chance(self, metric: Setting, aim: Aim) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""
-        return np.stack(
-            [self.rows_of(metric, self.evidence(m, estimand, signed)) for m in self._random(signed)]
-        )
+        return np.stack([self.rows_of(metric, self.evidence(m, aim)) for m in self._random(aim.signed)])
 
     def _random(self, signed: bool) -> Iterator[Tensor]:
         """Random attributions, of the same law as the control `random`."""
@@ -109,22 +119,19 @@ class Yardstick:
             noise = random_map(self.case, rng_for("chance", self.key, str(draw))).double()
             yield noise if signed else noise.abs()
 
-    def _ceiling(self, metric: Setting, estimand: Estimand, signed: bool) -> Float[np.ndarray, " n"]:
+    def _ceiling(self, metric: Setting, aim: Aim) -> Float[np.ndarray, " n"]:
         facts = METRICS[metric.name].facts
         if facts["ceiling"] == "ablation":
-            return self.rows_of(metric, self.evidence(self._own_ablation(), estimand, signed))
+            return self.rows_of(metric, self.evidence(self.own_ablation(), aim))
         try:
-            truth = self.truth(estimand, signed)
+            truth = self.truth(aim)
         except NotApplicable:
             truth = None
         if facts["ceiling"] == "exact" and truth is not None:
-            return self.rows_of(metric, self.evidence(truth, estimand, signed))
-        return np.full(self.chance(metric, estimand, signed).shape[1], float(facts["best"]))
+            return self.rows_of(metric, self.evidence(truth, aim))
+        return np.full(self.chance(metric, aim).shape[1], float(facts["best"]))
 
     def _ablation_of_model(self) -> Tensor:
         """What the trained model's output loses with each unit, exactly."""
-        units = units_of(self.case)
-        alone = ~torch.eye(int(units.max()) + 1, dtype=torch.bool)[:, units]
-        with torch.no_grad():
-            whole = self.case.output(self.case.x)[:, None]
-        return spread_over_features(self.case, (whole - outputs_under(self.case, alone[None])).double())
+        found = table(self.case, Alone())
+        return spread_over_features(self.case, found.whole[:, None] - found.outputs).double()

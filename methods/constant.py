@@ -6,7 +6,12 @@ from ..benchmarks.perturb import difference
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(version=1, paper="https://arxiv.org/abs/1810.03292", complete=True)
+@method(
+    version=1,
+    paper="https://arxiv.org/abs/1810.03292",
+    promises=("complete", "symmetry", "linearity"),
+    cost="none",
+)
 def constant(case: Case) -> Samples:
     """Equal shares of f(x) - f(baseline): what a metric pays for saying nothing."""
     share = difference(case) / case.baseline.numel()

@@ -25,7 +25,13 @@ def _rules(extended: bool) -> Iterator[None]:
         yield
 
 
-@method(version=1, paper="https://arxiv.org/abs/1704.02685", gradient=True, layers=True, complete=True)
+@method(
+    version=1,
+    paper="https://arxiv.org/abs/1704.02685",
+    needs=("gradient", "layers"),
+    promises=("complete", "dummy", "symmetry"),
+    cost="passes",
+)
 def deep_lift(case: Case, *, rule: Literal["rescale", "captum"] = "rescale") -> Samples:
     """Differences from the baseline's activations, propagated layer by layer.
 

@@ -8,7 +8,13 @@ import torch
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(version=1, paper="https://arxiv.org/abs/1705.07874", gradient=True, layers=True, complete=True)
+@method(
+    version=2,
+    paper="https://arxiv.org/abs/1705.07874",
+    needs=("gradient", "layers"),
+    promises=("complete", "dummy", "symmetry"),
+    cost="passes",
+)
 def deep_shap(case: Case) -> Samples:
     """DeepLIFT's multipliers averaged over a background; here it is the baseline that all methods share."""
     with warnings.catch_warnings():

@@ -8,7 +8,14 @@ from captum.attr import GradientShap
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(version=1, paper="https://arxiv.org/abs/1705.07874", estimand="integrated_gradients", gradient=True)
+@method(
+    version=2,
+    paper="https://arxiv.org/abs/1705.07874",
+    needs="gradient",
+    estimand="integrated_gradients",
+    promises=("dummy", "linearity"),
+    cost="samples",
+)
 def gradient_shap(
     case: Case, *, n_samples: Annotated[int, Ge(1)] = 200, stdevs: Annotated[float, Ge(0)] = 0.0
 ) -> Samples:

@@ -14,8 +14,8 @@ BATCH = 4096  # rows of the path held at once
     version=1,
     paper="https://arxiv.org/abs/1703.01365",
     estimand="integrated_gradients",
-    gradient=True,
-    complete=True,
+    needs="gradient",
+    promises="complete",
 )
 def integrated_gradients(case: Case, *, n_steps: Annotated[int, Ge(1)] = 50) -> Samples:
     """The gradient averaged along the straight path from the baseline, times the difference to it.

@@ -2,41 +2,30 @@
 
 from typing import Annotated
 
-import torch
 from annotated_types import Ge
 
-from ..benchmarks.coalitions import (
-    all_coalitions,
-    coalition_outputs,
-    fits,
-    paired_coalitions,
-    shapley_regression,
-    shapley_weights,
-    spread_over_features,
-    units_of,
-)
+from ..benchmarks.coalitions import Sampled, table
 from ..benchmarks.plugin import Case, Samples, method
+from ..benchmarks.shapley import by_enumeration, by_regression, spread_over_features
+from ..benchmarks.terms import Value
 
 
-@method(version=1, paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
-def kernel_shap(case: Case, *, n_samples: Annotated[int, Ge(2)] = 2048) -> Samples:
+@method(
+    version=2,
+    paper="https://arxiv.org/abs/1705.07874",
+    estimand="shapley",
+    promises=("complete", "linearity"),
+    cost="samples",
+)
+def kernel_shap(case: Case, *, budget: Annotated[int, Ge(4)] = 2048, value: Value = "baseline") -> Samples:
     """Shapley values from a weighted linear fit over coalitions of units; exact where all of them fit.
 
-    captum's and shap's versions draw coalitions anew for every row: the same estimate in 30 to 1000 times
-    the time.
+    captum and shap draw coalitions anew for every row: the same estimate in 30 to 1000 times the time.
 
-    n_samples: coalitions; all 2^units of them where that is no more.
+    budget: coalitions evaluated for a row; each is one model row (one for each background row, if value is
+        "marginal").
+    value: what an absent feature is replaced by.
     """
-    units = int(units_of(case).max()) + 1
-    if units == 1:
-        whole, empty = case.output(case.x), case.output(case.baselines)
-        return spread_over_features(case, (whole - empty).detach()[:, None])
-    if fits(units, n_samples):
-        coalitions = all_coalitions(units)
-        weights = shapley_weights(coalitions)
-    else:
-        coalitions = paired_coalitions(units, n_samples, case.rng)
-        weights = torch.ones(len(coalitions), dtype=torch.float64)
-    outputs, whole, empty = coalition_outputs(case, coalitions)
-    values = shapley_regression(coalitions, weights, outputs - empty[:, None], whole - empty)
-    return spread_over_features(case, values).to(case.x.dtype)
+    found = table(case, Sampled(budget), value)
+    values = by_enumeration(found) if found.exhaustive else by_regression(found)
+    return spread_over_features(case, values)

@@ -1,36 +1,40 @@
-"""Permutation SHAP, as the shap package computes it."""
+"""Permutation SHAP on orders that all rows share."""
 
 from typing import Annotated
 
-import numpy as np
-import shap
-import torch
 from annotated_types import Ge
-from torch import Tensor
 
-from ..benchmarks.coalitions import spread_over_features, units_of
-from ..benchmarks.plugin import Case, Samples, method
+from ..benchmarks.coalitions import Everything, Walks, fits, table, unit_count
+from ..benchmarks.plugin import Case, NotApplicable, Samples, method
+from ..benchmarks.shapley import by_enumeration, by_walks, spread_over_features
+from ..benchmarks.terms import Value
 
 
-@method(version=1, paper="https://arxiv.org/abs/1705.07874", estimand="shapley", complete=True)
-def permutation_shap(case: Case, *, n_permutations: Annotated[int, Ge(1)] = 5) -> Samples:
-    """What each feature adds on walks from nothing to everything and back, averaged over random orders.
+@method(
+    version=2,
+    paper="https://arxiv.org/abs/2104.12199",
+    estimand="shapley",
+    promises=("complete", "dummy", "linearity"),
+    cost="samples",
+)
+def permutation_shap(
+    case: Case, *, budget: Annotated[int, Ge(2)] = 2048, value: Value = "baseline"
+) -> Samples:
+    """What each unit adds on walks from nothing to everything and back, averaged over random orders.
 
-    n_permutations: orders, each walked forwards and backwards.
+    Exact for functions of pairs of units from one order, and for all where the coalitions fit the budget.
+
+    budget: coalitions evaluated for a row, in as many whole orders, there and back, as it allows; each is one
+        model row (one for each background row, if value is "marginal").
+    value: what an absent feature is replaced by.
     """
-    units = units_of(case)
-    count = int(units.max()) + 1
-    masker = shap.maskers.Independent(np.zeros((1, count)))
-    values = []
-    for row, target in zip(case.x, case.target, strict=True):
-
-        def outputs(present: np.ndarray, row: Tensor = row, target: Tensor = target) -> np.ndarray:
-            x = torch.where(torch.as_tensor(present > 0)[:, units], row, case.baseline)
-            with torch.no_grad():
-                return case.model(x)[:, target].numpy()
-
-        seed = int(torch.randint(2**31, (1,), generator=case.rng))
-        explainer = shap.PermutationExplainer(outputs, masker, seed=seed)
-        evaluations = n_permutations * (2 * count + 1)  # shap rounds the number of orders down
-        values.append(explainer(np.ones((1, count)), max_evals=evaluations, silent=True).values[0])
-    return spread_over_features(case, torch.as_tensor(np.array(values))).to(case.x.dtype)
+    units = unit_count(case)
+    if fits(units, budget):
+        return spread_over_features(case, by_enumeration(table(case, Everything(), value)))
+    orders = (budget - 2) // (2 * (units - 1))
+    if orders < 1:
+        raise NotApplicable(
+            f"one order of {units} units and back takes {2 * units} model rows, and the budget is {budget}"
+        )
+    found = table(case, Walks(orders, paired=True), value)
+    return spread_over_features(case, by_walks(found, 2 * orders))

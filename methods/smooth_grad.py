@@ -8,7 +8,14 @@ from captum.attr import NoiseTunnel, Saliency
 from ..benchmarks.plugin import Case, Samples, method
 
 
-@method(version=1, paper="https://arxiv.org/abs/1706.03825", estimand="gradient", gradient=True)
+@method(
+    version=2,
+    paper="https://arxiv.org/abs/1706.03825",
+    needs="gradient",
+    estimand="gradient",
+    promises=("dummy", "linearity"),
+    cost="samples",
+)
 def smooth_grad(
     case: Case, *, n_samples: Annotated[int, Ge(1)] = 50, spread: Annotated[float, Gt(0)] = 0.15
 ) -> Samples:

@@ -30,7 +30,7 @@ class TreeEnsemble(nn.Module):
         return torch.as_tensor(out, dtype=x.dtype)
 
 
-@model(version=1, paper="https://doi.org/10.1214/aos/1013203451", gradient=False, layers=False)
+@model(version=1, paper="https://doi.org/10.1214/aos/1013203451", has="trees")
 def boosted_trees(
     problem: Problem,
     rng: Generator,

@@ -10,7 +10,9 @@ from torch import Generator, nn
 from ..benchmarks.plugin import NotApplicable, Problem, model
 
 
-@model(version=1, paper="https://doi.org/10.1080/00401706.1970.10488634", gradient=True, layers=True)
+@model(
+    version=1, paper="https://doi.org/10.1080/00401706.1970.10488634", has=("gradient", "layers", "linear")
+)
 def linear(problem: Problem, rng: Generator, /, *, penalty: Annotated[float, Gt(0)] = 1.0) -> nn.Module:
     """Ridge regression, or logistic regression with the same penalty, fitted by scikit-learn.
 

@@ -11,7 +11,7 @@ from ..benchmarks.training import Preset, fit
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
 
 
-@model(version=1, paper="https://arxiv.org/abs/2406.12150", gradient=True, layers=True)
+@model(version=1, paper="https://arxiv.org/abs/2406.12150", has=("gradient", "layers"))
 def mlp(
     problem: Problem,
     rng: Generator,

@@ -87,16 +87,16 @@ def _parts(case):
     x, baseline = case.x.double(), case.baselines.double()
     return f, x, baseline, [torch.tensor([i]) for i in range(x.shape[1])]
 
-@method(paper=URL, estimand="gradient", gradient=True)
+@method(paper=URL, estimand="gradient", needs="gradient")
 def exact_gradient(case, /):
     f, x, *_ = _parts(case)
     return truth.gradient(f, x)
 
-@method(paper=URL, estimand="gradient", gradient=True, signed=False)
+@method(paper=URL, estimand="gradient", needs="gradient", signed=False)
 def exact_size(case, /):
     return exact_gradient(case).abs()
 
-@method(paper=URL, estimand="gradient_x_input", gradient=True)
+@method(paper=URL, estimand="gradient_x_input", needs="gradient")
 def exact_product(case, /):
     return exact_gradient(case) * case.x.double()
 
@@ -104,7 +104,7 @@ def exact_product(case, /):
 def exact_ablation(case, /):
     return truth.ablation(*_parts(case))
 
-@method(paper=URL, estimand="integrated_gradients", gradient=True)
+@method(paper=URL, estimand="integrated_gradients", needs="gradient")
 def exact_path(case, /):
     return truth.integrated_gradients(*_parts(case)[:3])
 
@@ -304,7 +304,7 @@ class Wrong(nn.Module):
     def forward(self, x):
         return eval(self.code)
 """ + "".join(
-    f"@model(paper=URL, gradient=True, layers=False)\ndef {name}(problem, rng, /):\n    {body}\n"
+    f"@model(paper=URL, has='gradient')\ndef {name}(problem, rng, /):\n    {body}\n"
     for name, body in MODELS.items()
 )
 
@@ -385,7 +385,7 @@ def test_a_model_that_learned_is_not_flagged():
 def test_a_broken_promise_and_a_note_stand_beside_the_score(load):
     load(
         """
-@method(paper=URL, complete=True)
+@method(paper=URL, promises="complete")
 def half(case, /):
     whole = case.output(case.x) - case.output(case.baselines)
     warnings.warn("of the library's, which nobody needs to read")
@@ -471,7 +471,7 @@ def test_what_a_model_does_to_the_data_reaches_no_other_model(load):
     """Models of one problem share what was drawn: one that scales x in place must not scale it for all."""
     load(
         """
-@model(paper=URL, gradient=True, layers=False)
+@model(paper=URL, has='gradient')
 def scaling(problem, rng, /):
     problem.x.mul_(3).add_(1)
     problem.y.neg_()

@@ -21,7 +21,7 @@ from assay.benchmarks.plugin import dataset, method, metric, model
 @dataset(paper="https://example.org", noise=("columns",), instead={"table": "power"})
 def sums(rng, /, *, columns: int = 3, power: int = 1, share: float = 0.5, table: Path | None = None): ...
 
-@model(paper="https://example.org", gradient=True, layers=True)
+@model(paper="https://example.org", has=("gradient", "layers"))
 def line(problem, rng, /, *, penalty: float = 1.0): ...
 
 @method(paper="https://example.org")
@@ -255,7 +255,7 @@ def test_keys_are_the_same_in_another_process_with_another_hash_seed(toys):
 
 DECLARE = {
     "dataset": (DATASETS, "sums", lambda v: dataset(paper=URL, noise=("columns",), version=v)),
-    "model": (MODELS, "line", lambda v: model(paper=URL, gradient=True, layers=True, version=v)),
+    "model": (MODELS, "line", lambda v: model(paper=URL, has=("gradient", "layers"), version=v)),
     "method": (METHODS, "ant", lambda v: method(paper=URL, version=v)),
     "metric": (METRICS, "hits", lambda v: metric(paper=URL, family="axiom", best=1.0, worst=0.0, version=v)),
 }

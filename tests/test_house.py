@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
-    "what flows": "registry suite plugin randomness formula table",
-    "what plug-ins may use": "perturb ranking coalitions training",
+    "what flows": "registry suite terms plugin randomness formula table",
+    "what plug-ins may use": "perturb ranking coalitions shapley training",
     "plug-ins": "PLUGINS",
-    "one unit": "truth stats spec grid explaining yardstick evaluation",
+    "one unit": "shared truth stats spec grid metering explaining yardstick evaluation",
     "many": "workers store runner frozen",
     "their checks": "linear_task checks",
     "tables": "leaderboard report compare manifest",

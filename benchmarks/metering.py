@@ -1,0 +1,57 @@
+"""What a piece of work costs: model rows forward and backward, and memory."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux alone has them
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows that went through a model."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@contextmanager
+def counted(model: nn.Module) -> Iterator[Rows]:
+    """Inside, every row that goes through the model is counted."""
+    rows = Rows()
+
+    def back(gradient: Tensor) -> None:
+        rows.backward += len(gradient)
+
+    def count(_: nn.Module, __: tuple[Any, ...], outputs: Tensor) -> None:
+        # not of the inputs: captum's DeepLift hands rows and baselines over as a pair
+        rows.forward += len(outputs)
+        if outputs.requires_grad:
+            outputs.register_hook(back)
+
+    handle = model.register_forward_hook(count)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def reset_peak() -> None:
+    """Let the peak of memory start anew, where the system can."""
+    if RESET.exists():
+        RESET.write_text("5")
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held since the last reset (on macOS: ever), in MB."""
+    if STATUS.exists():
+        peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

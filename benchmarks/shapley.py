@@ -1,0 +1,87 @@
+"""Shapley values of units and linear fits from tables of coalitions, for all rows at once."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .coalitions import Table, units_of
+from .plugin import Case
+
+
+def by_enumeration(found: Table) -> Float[Tensor, "n units"]:
+    """Exact Shapley values from all coalitions: what a unit adds to every coalition of the others."""
+    units = found.coalitions.shape[1]
+    size = found.coalitions.sum(1)
+    orders = [math.factorial(s) * math.factorial(units - 1 - s) for s in range(units)]
+    share = torch.tensor([o / math.factorial(units) for o in orders], dtype=torch.float64)
+    values = []
+    for unit in range(units):
+        # binary order: the unit's bit splits the table in blocks without it and with it
+        without, present = found.outputs.view(len(found.outputs), -1, 2, 2 ** (units - 1 - unit)).unbind(2)
+        weight = share[size.view(-1, 2, 2 ** (units - 1 - unit))[:, 0]]
+        values.append(((present - without) * weight).sum((1, 2)))
+    return torch.stack(values, 1)
+
+
+def by_regression(found: Table) -> Float[Tensor, "n units"]:
+    """Weighted least squares of the outputs on membership under the Shapley kernel, adding up exactly.
+
+    The table's coalitions are pairs of complements, the first of each, then the others: of a pair, only the
+    difference of its two outputs tells anything about the values (Covert & Lee 2021).  One factorisation
+    serves all rows.
+    """
+    half, units = len(found.coalitions) // 2, found.coalitions.shape[1]
+    first = found.coalitions[:half].double()
+    size = first.sum(1)
+    kernel = found.weights[:half] / (size * (units - size))
+    total = found.whole - found.empty
+    odd = (found.outputs[:, :half] - found.outputs[:, half:]) / 2
+    # what is left beyond equal shares of the total is fitted by values that add up to 0
+    residual = odd - (size / units - 0.5) * total[:, None]
+    values = ridge(first - (size / units)[:, None], kernel, residual, 0.0)
+    return values - values.mean(1, keepdim=True) + total[:, None] / units
+
+
+def ridge(
+    z: Float[Tensor, "m units"], weights: Float[Tensor, " m"], y: Float[Tensor, "n m"], penalty: float
+) -> Float[Tensor, "n units"]:
+    """Slopes of weighted ridge regressions of every row of `y` on `z`, without intercept; one factorisation.
+
+    Where there are fewer coalitions than units, the same by the smaller system of the coalitions.
+    """
+    root = weights.sqrt()
+    z, y = root[:, None] * z, root * y
+    wide = len(z) < z.shape[1]
+    normal = z @ z.T if wide else z.T @ z
+    # where coalitions leave a direction open, the shortest solution: this ridge is far below rounding of y
+    floor = 1e-10 * float(normal.diagonal().mean()) if normal.numel() else 1.0
+    normal.diagonal().add_(penalty + max(floor, 1e-300))
+    factor = torch.linalg.cholesky(normal)
+    if wide:
+        return torch.cholesky_solve(y.T, factor).T @ z
+    return torch.cholesky_solve(z.T @ y.T, factor).T
+
+
+def by_walks(found: Table, walks: int) -> Float[Tensor, "n units"]:
+    """What every unit adds when it comes, averaged over walks."""
+    n, units = len(found.outputs), found.coalitions.shape[1]
+    way = found.outputs.view(n, walks, units - 1)
+    ends = (v[:, None, None].expand(n, walks, 1) for v in (found.empty, found.whole))
+    empty, whole = ends
+    added = torch.cat([empty, way, whole], 2).diff(dim=2)
+    steps = found.coalitions.view(walks, units - 1, units)
+    place = (units - 1 - steps.sum(1)).expand(n, walks, units)  # absent on so many steps: comes at this one
+    return added.gather(2, place).mean(1)
+
+
+def shared_out(case: Case, values: Float[Tensor, "n *feature"]) -> Float[Tensor, "n *feature"]:
+    """Maps that give every feature its unit's whole value, as captum's do, in equal shares instead."""
+    units = units_of(case)
+    return values / units.flatten().bincount().to(values)[units]
+
+
+def spread_over_features(case: Case, values: Float[Tensor, "n units"]) -> Float[Tensor, "n *feature"]:
+    """Hand each unit's value to its features in equal shares, in the precision of x: sums stay."""
+    return shared_out(case, values[:, units_of(case)]).to(case.x.dtype)

@@ -1,0 +1,67 @@
+"""The words that plug-ins are declared with, and what they mean."""
+
+from typing import Any, Literal, TypeAlias, get_args
+
+from .registry import AssayError, near_miss
+
+Task: TypeAlias = Literal["regression", "classification"]
+
+# What a method may need of a model.
+Capability: TypeAlias = Literal[
+    "gradient",  # its output is differentiable in its input
+    "layers",  # it is built of nn.Module layers, none used twice, so that hooks see every operation
+    "linear",  # it is nn.Sequential(nn.Flatten(), nn.Linear(...))
+    "trees",  # it is a `trees.TreeEnsemble`
+]
+
+# The exact quantity that a method estimates.
+Estimand: TypeAlias = Literal[
+    "gradient",  # the derivative in each feature
+    "gradient_x_input",  # that, times the feature
+    "ablation",  # what the output loses when one unit alone is absent
+    "integrated_gradients",  # the derivative averaged on the straight path from absence, times the difference
+    "shapley",  # what a unit adds, averaged over all orders in which units can come in
+    "none",  # no such quantity: the method is then held against Shapley values
+]
+
+# What an absent feature is replaced by.
+Value: TypeAlias = Literal[
+    "baseline",  # the problem's one baseline
+    "marginal",  # each row of the problem's background in turn; the output is averaged over them
+]
+
+# What holds for a method's attributions on every model that it can explain.
+Promise: TypeAlias = Literal[
+    "complete",  # they sum to f(x) - f(everything absent), row by row
+    "dummy",  # a feature that the model does not use gets 0
+    "symmetry",  # features that the model and the row cannot tell apart get the same
+    "linearity",  # those of a sum of models are the sum of those of each
+]
+
+# What decides how many model rows a method takes for a row explained.
+Cost: TypeAlias = Literal[
+    "none",  # no more than the prediction
+    "passes",  # a fixed few, forward or backward
+    "path",  # the steps of a path
+    "samples",  # its budget
+    "units",  # the number of units
+    "exponential",  # two to the number of units
+    "unknown",
+]
+
+Family: TypeAlias = Literal["ground truth", "faithfulness", "axiom", "agreement"]
+Need: TypeAlias = Literal["truth", "model", "other"]  # of a metric; "other" is a second attribution
+Ceiling: TypeAlias = Literal["exact", "ablation", "best"]
+
+
+def words(what: str, given: str | tuple[str, ...], allowed: Any) -> tuple[str, ...]:
+    """`given`, one word or several, as a tuple.
+
+    Raises:
+        AssayError: a word is none of the literal `allowed`.
+    """
+    found = (given,) if isinstance(given, str) else tuple(given)
+    for word in found:
+        if word not in get_args(allowed):
+            raise AssayError(f"{what} cannot be {word!r}.{near_miss(word, get_args(allowed))}")
+    return found

@@ -1,0 +1,26 @@
+"""Exact Shapley values."""
+
+from ..benchmarks.coalitions import Everything, table, unit_count
+from ..benchmarks.plugin import Case, NotApplicable, Samples, method
+from ..benchmarks.shapley import by_enumeration, spread_over_features
+from ..benchmarks.terms import Value
+
+MOST = 16  # units: 65,536 coalitions a row
+
+
+@method(
+    version=1,
+    paper="https://doi.org/10.1515/9781400881970-018",
+    estimand="shapley",
+    promises=("complete", "dummy", "symmetry", "linearity"),
+    cost="exponential",
+)
+def exact_shapley(case: Case, *, value: Value = "baseline") -> Samples:
+    """What each unit adds, averaged over all orders, from the model's output under every coalition.
+
+    value: what an absent feature is replaced by.
+    """
+    units = unit_count(case)
+    if units > MOST:
+        raise NotApplicable(f"enumerates the coalitions of at most {MOST} units, and this has {units}")
+    return spread_over_features(case, by_enumeration(table(case, Everything(), value)))
