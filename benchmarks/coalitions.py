@@ -6,7 +6,7 @@ A design says which coalitions; `table` has the outputs under them, computed onc
 import itertools
 import math
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +20,7 @@ Coalitions: TypeAlias = Bool[Tensor, "m units"]
 LISTED = 20_000  # coalitions of one size that are listed to draw from without repetition
 
 
+@runtime_checkable
 class Design(Protocol):
     """Which coalitions; a frozen dataclass, so that equal designs share one table."""
 

@@ -1,47 +1,45 @@
-"""DeepLIFT, as captum computes it, with its rescale rule extended to activations that captum skips."""
+"""DeepLIFT, with rules for every operation that torch calls, or as captum computes it."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
-from unittest import mock
 
 from captum.attr import DeepLift
-from captum.attr._core import deep_lift as captum_deep_lift
 from torch import nn
 
-from ..benchmarks.plugin import Case, Note, Samples, method
+from ..benchmarks.perturb import absent
+from ..benchmarks.plugin import Case, NotApplicable, Note, Samples, method
+from ..benchmarks.rescale import attributed
 
-# element-wise activations for which the rescale rule, difference out over difference in, is exact
-RESCALED = (nn.GELU, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Softsign)
-
-
-@contextmanager
-def _rules(extended: bool) -> Iterator[None]:
-    """Inside, captum knows the rescale rule for `RESCALED` too; left alone, it passes gradients through."""
-    extra = dict.fromkeys(RESCALED, captum_deep_lift.nonlinear) if extended else {}
-    with mock.patch.dict(captum_deep_lift.SUPPORTED_NON_LINEAR, extra), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
-        yield
+UNKNOWN_TO_CAPTUM = (nn.GELU, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Hardtanh, nn.Hardswish, nn.LayerNorm)
 
 
 @method(
-    version=1,
+    version=2,
     paper="https://arxiv.org/abs/1704.02685",
-    needs=("gradient", "layers"),
+    needs="gradient",
     promises=("complete", "dummy", "symmetry"),
     cost="passes",
 )
 def deep_lift(case: Case, *, rule: Literal["rescale", "captum"] = "rescale") -> Samples:
-    """Differences from the baseline's activations, propagated layer by layer.
+    """Differences from the baseline's activations, propagated operation by operation.
 
-    rule: `rescale` applies the rescale rule to every element-wise activation; `captum` leaves captum's own
-        list, on which GELU is missing: there it is input x gradient, and says so.
+    rule: `rescale` has a complete rule for every element-wise function, for products and for what is made of
+        them; `captum` is captum's, which has none for GELU and others, nor for functional activations, and
+        passes the gradient through; it says so where that can be seen.
     """
-    skipped = sorted({type(m).__name__ for m in case.model.modules() if isinstance(m, RESCALED)})
-    if rule == "captum" and skipped:
-        warnings.warn(Note(f"is input x gradient at {', '.join(skipped)}: captum has no rule"), stacklevel=2)
-    with _rules(rule == "rescale"):
+    if rule == "captum":
+        return _by_captum(case)
+    return attributed(case, absent(case, "baseline"))
+
+
+def _by_captum(case: Case) -> Samples:
+    if not any(case.model.children()):
+        raise NotApplicable("captum's rules are of layers, and this model has none")
+    skipped = sorted({type(m).__name__ for m in case.model.modules() if isinstance(m, UNKNOWN_TO_CAPTUM)})
+    if skipped:
+        warnings.warn(Note(f"is input x gradient at {', '.join(skipped)}: captum has no rule"), stacklevel=3)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
         return DeepLift(case.model).attribute(
             case.x.clone().requires_grad_(), case.baselines, target=case.target
         )

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
     "what flows": "registry suite terms plugin randomness formula table",
-    "what plug-ins may use": "perturb ranking coalitions shapley training",
+    "what plug-ins may use": "perturb ranking coalitions shapley games rescale trees training",
     "plug-ins": "PLUGINS",
     "one unit": "shared truth stats spec grid metering explaining yardstick evaluation",
     "many": "workers store runner frozen",
