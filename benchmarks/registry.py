@@ -147,7 +147,8 @@ def _version(function: Callable[..., Any], declared: int | None) -> str:
     """The declared version, else a hash of the file's text, so that every edit is a new version."""
     if declared is not None:
         return str(declared)
-    return hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()[:8]
+    file = getattr(sys.modules.get(function.__module__), "__file__", None) or inspect.getfile(function)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]
 
 
 _FILE_PREFIX = "assay_file_"

@@ -1,33 +1,13 @@
 """Gradient-boosted trees."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
 import torch
 from annotated_types import Ge, Gt
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from ..benchmarks.plugin import NotApplicable, Problem, model
-
-
-class TreeEnsemble(nn.Module):
-    """A fitted scikit-learn ensemble that answers in tensors; it has no gradient."""
-
-    def __init__(self, fitted: Any, task: str) -> None:
-        super().__init__()
-        self.fitted = fitted
-        self.task = task
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Predictions (regression) or log-odds (classification), [rows, outputs]."""
-        rows = x.detach().flatten(1).double().numpy()
-        if self.task == "regression":
-            out = self.fitted.predict(rows)[:, None]
-        else:
-            out = self.fitted.decision_function(rows)
-            if out.ndim == 1:  # two classes: half of the log-odds for one, half against the other
-                out = np.stack([-out, out], 1) / 2
-        return torch.as_tensor(out, dtype=x.dtype)
+from ..benchmarks.trees import TreeEnsemble
 
 
 @model(version=1, paper="https://doi.org/10.1214/aos/1013203451", has="trees")

@@ -18,7 +18,7 @@ LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where t
     "plug-ins": "PLUGINS",
     "one unit": "shared truth stats spec grid metering explaining yardstick evaluation",
     "many": "workers store runner frozen",
-    "their checks": "linear_task checks",
+    "their checks": "linear_task network_task promises checks",
     "tables": "leaderboard report compare manifest",
     "the terminal": "listing scaffold terminal cli",
 }
