@@ -2,23 +2,22 @@
 
 import dataclasses
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
 
-from .explaining import explainer
 from .linear_task import ROWS, WEIGHT, linear_case, linear_problem
-from .plugin import DATASETS, METHODS, METRICS, MODELS, Case, Evidence, NotApplicable, Problem
+from .plugin import DATASETS, METHODS, METRICS, MODELS, Evidence, NotApplicable, Problem
+from .promises import METHOD_CHECKS
 from .randomness import seeded
 from .registry import Plugin
 from .spec import setting
 from .stats import SAME
+from .trees import TreeEnsemble
 
 Check: TypeAlias = Callable[[Plugin[Any]], None]
-TOLERANCE = 1e-4
 
 
 def documents_itself(plugin: Plugin[Any]) -> None:
@@ -119,63 +118,23 @@ def same_seed_same_model(plugin: Plugin[Any]) -> None:
     assert torch.equal(problem.x, before), "training changed the data"
 
 
-def gradient_is_as_declared(plugin: Plugin[Any]) -> None:
-    """A model that declares a gradient has one."""
+def has_what_it_declares(plugin: Plugin[Any]) -> None:
+    """What methods may rely on is there, and a gradient only where one is declared."""
     problem = linear_problem()
     x = problem.x[problem.explained].clone().requires_grad_()
-    outputs = _trained(plugin, problem)(x)
-    has = "gradient" in plugin.facts["has"]
-    assert outputs.requires_grad == has, f"has={plugin.facts['has']} is wrong about a gradient"
-
-
-def _explained(plugin: Plugin[Any], case: Case) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return explainer(setting(plugin, {}))(case)
-
-
-def keeps_shape_and_inputs(plugin: Plugin[Any]) -> None:
-    """One finite number a feature, for many rows and for one, and nothing it was given is changed."""
-    for classes in (1, 2):
-        case, _ = linear_case(classes)
-        before, outputs = case.x.clone(), case.model(case.x)
-        _explained(plugin, case)
-        assert torch.equal(case.x, before), "changed its input"
-        assert not case.x.requires_grad, "left requires_grad set on its input"
-        assert torch.equal(case.model(case.x), outputs), "changed the model"
-        hooks = sum(len(m._forward_hooks) + len(m._backward_hooks) for m in case.model.modules())
-        assert hooks == 0, "left hooks on the model"
-    case, _ = linear_case()
-    _explained(plugin, dataclasses.replace(case, x=case.x[:1], target=case.target[:1]))
-
-
-def same_seed_same_attribution(plugin: Plugin[Any]) -> None:
-    """Two runs from one seed agree to the bit."""
-    first, again = (_explained(plugin, linear_case(2, seed=1)[0]) for _ in range(2))
-    assert torch.equal(first, again), (
-        "two runs from one seed differ: draw from case.rng or the global generators"
-    )
-
-
-def hits_its_estimand(plugin: Plugin[Any]) -> None:
-    """On a linear model every estimand but the gradient is w * x, and the gradient is w."""
-    estimand = plugin.facts["estimand"]
-    if estimand == "none":
-        return
-    for classes in (1, 2):
-        case, exact = linear_case(classes)
-        wanted = exact / case.x if estimand == "gradient" else exact
-        wanted = wanted if plugin.facts["signed"] else wanted.abs()
-        gap = (_explained(plugin, case) - wanted).abs().max()
-        assert gap < TOLERANCE, f"misses its estimand, {estimand}, by {gap:.1e} on a linear model"
-
-
-def keeps_its_promise(plugin: Plugin[Any]) -> None:
-    """A complete method adds up to f(x) - f(baseline) on a linear model."""
-    if "complete" in plugin.facts["promises"]:
-        case, exact = linear_case()
-        gap = (_explained(plugin, case).sum(1) - exact.sum(1)).abs().max()
-        assert gap < TOLERANCE, f"sums miss f(x) - f(baseline) by {gap:.1e} on a linear model"
+    model, has = _trained(plugin, problem), plugin.facts["has"]
+    kinds = [type(layer) for layer in model.modules()]
+    found = {
+        "gradient": model(x).requires_grad,
+        "layers": nn.Linear in kinds or nn.Conv2d in kinds or nn.Conv1d in kinds,
+        "linear": kinds == [nn.Sequential, nn.Flatten, nn.Linear],
+        "trees": isinstance(model, TreeEnsemble),
+    }
+    for capability, there in found.items():
+        declared = capability in has
+        exact = capability == "gradient"
+        assert there or not declared, f"declares {capability!r}, and there is none"
+        assert declared or not (there and exact), f"has a {capability}; declare it"
 
 
 def _scores(plugin: Plugin[Any], values: Tensor, rows: slice = slice(None)) -> Tensor:
@@ -242,8 +201,8 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         noise_axes_are_parameters,
         oracle_ignores_the_irrelevant,
     ),
-    "model": (learns_the_linear_problem, same_seed_same_model, gradient_is_as_declared),
-    "method": (keeps_shape_and_inputs, same_seed_same_attribution, hits_its_estimand, keeps_its_promise),
+    "model": (learns_the_linear_problem, same_seed_same_model, has_what_it_declares),
+    "method": METHOD_CHECKS,
     "metric": (scores_within_bounds, prefers_truth_to_noise, rows_do_not_meet),
 }
 

@@ -1,0 +1,217 @@
+"""What every attribution method must satisfy, on small models whose answers are known or must not change."""
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from .coalitions import Everything, table
+from .explaining import checked_map
+from .linear_task import linear_case
+from .network_task import DUMMY, TWINS, network_case, permuted, summed
+from .perturb import absent, difference
+from .plugin import Case, NotApplicable
+from .randomness import seeded
+from .registry import Plugin
+from .shapley import by_enumeration
+from .spec import setting
+
+TOLERANCE = 1e-4  # as a share of the mean size of the attributions
+SEEDS = 5  # runs that show how much a sampled map varies
+BUDGET = 100  # of those that have one: what is checked holds for any
+
+
+def _explained(plugin: Plugin[Any], case: Case, **given: Any) -> Tensor:
+    budget = {"budget": BUDGET} if "budget" in plugin.parameters and "budget" not in given else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with seeded(case.rng):
+            values = plugin.function(case, **setting(plugin, budget | given).params)
+    return checked_map(values, case.x)
+
+
+def _cases(plugin: Plugin[Any]) -> Iterator[Case]:
+    """A regression and a classifier that the method can explain."""
+    for outputs in (1, 3):
+        try:
+            _explained(plugin, network_case(outputs, plugin.facts["needs"]))
+        except NotApplicable:
+            continue
+        yield network_case(outputs, plugin.facts["needs"])
+
+
+def _maps(plugin: Plugin[Any], case: Case) -> Tensor:
+    """The maps from several seeds; of a method that draws nothing, all the same."""
+    found = []
+    for seed in range(SEEDS):
+        found.append(_explained(plugin, dataclasses.replace(case, rng=Generator().manual_seed(seed))))
+        if seed == 1 and torch.equal(*found):
+            return found[0].expand(SEEDS, *case.x.shape)
+    return torch.stack(found)
+
+
+def _differ(a: Tensor, b: Tensor, what: str) -> None:
+    """Two batches of maps must agree, within what their own variation explains where they have any."""
+    gap = (a.mean(0) - b.mean(0)).norm()
+    noise = ((a.var(0) + b.var(0)) / SEEDS).sum().sqrt()
+    size = max(float(a.norm(dim=(1, 2)).mean()), 1e-12)
+    assert gap <= TOLERANCE * size + 3 * noise, f"{what}: by {gap / size:.1e} of their size"
+
+
+def explains_a_small_network(plugin: Plugin[Any]) -> None:
+    """It can serve a regression or a classifier that has what it needs."""
+    assert list(_cases(plugin)), "refuses the small models of the checks, regression and classification alike"
+
+
+def keeps_shape_and_inputs(plugin: Plugin[Any]) -> None:
+    """One finite number a feature, for many rows and for one, and nothing it was given is changed."""
+    for case in _cases(plugin):
+        before = _traces(case)
+        _explained(plugin, case)
+        for name, now in _traces(case).items():
+            assert now == before[name], f"changed {name}"
+        _explained(plugin, dataclasses.replace(case, x=case.x[:1], target=case.target[:1]))
+
+
+def _traces(case: Case) -> dict[str, Any]:
+    """All that a method could leave behind, as something that can be compared."""
+    modules = list(case.model.modules())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "its input": [t.tolist() for t in (case.x, case.target, case.baseline, case.background)],
+        "requires_grad of its input": case.x.requires_grad,
+        "the model's weights": [v.tolist() for v in case.model.state_dict().values()],
+        "the model's mode": [m.training for m in modules],
+        "the model's hooks": [len(getattr(m, hook)) for m in modules for hook in hooks],
+        "the model's attributes": [sorted(vars(m)) for m in modules],
+        "requires_grad of the model": [(p.requires_grad, p.grad is None) for p in case.model.parameters()],
+        "the global generator of torch": torch.get_rng_state().tolist(),
+        "the number of threads": torch.get_num_threads(),
+        "the gradient mode": torch.is_grad_enabled(),
+    }
+
+
+def same_seed_same_attribution(plugin: Plugin[Any]) -> None:
+    """Two runs from one seed agree to the bit."""
+    for case in _cases(plugin):
+        first, again = (
+            _explained(plugin, dataclasses.replace(case, rng=Generator().manual_seed(1))) for _ in range(2)
+        )
+        assert torch.equal(first, again), (
+            "two runs from one seed differ: draw from case.rng or the global generators"
+        )
+
+
+def rows_do_not_meet(plugin: Plugin[Any]) -> None:
+    """A row's attribution does not depend on what the rows beside it are."""
+    for case in _cases(plugin):
+        other = case.x.clone()
+        other[2:] = 3 * other[2:] - 1
+        here, there = _maps(plugin, case), _maps(plugin, dataclasses.replace(case, x=other))
+        gap = (here - there)[:, :2].abs().max() / here.abs().mean().clamp_min(1e-12)
+        assert gap < TOLERANCE, f"a row's attribution changes by {gap:.1e} with the rows beside it"
+
+
+def columns_are_alike(plugin: Plugin[Any]) -> None:
+    """With the columns in another order, weights and all, the attributions are in that order."""
+    if "trees" in plugin.facts["needs"]:
+        return  # a fitted ensemble's columns cannot be put in another order
+    for case in _cases(plugin):
+        moved, order = permuted(case)
+        _differ(
+            _maps(plugin, case)[:, :, order], _maps(plugin, moved), "columns in another order get another map"
+        )
+
+
+def works_in_double_precision(plugin: Plugin[Any]) -> None:
+    """A model and rows in float64 are explained too, and alike."""
+    for case in _cases(plugin):
+        double = dataclasses.replace(
+            case,
+            model=copy.deepcopy(case.model).double(),
+            x=case.x.double(),
+            baseline=case.baseline.double(),
+            background=case.background.double(),
+        )
+        _differ(_maps(plugin, case), _maps(plugin, double), "maps in float64 are others")
+
+
+def hits_its_estimand(plugin: Plugin[Any]) -> None:
+    """What it estimates is known on a linear model; Shapley values are by enumeration on any."""
+    estimand, value = plugin.facts["estimand"], _value(plugin)
+    if estimand == "none":
+        return
+    for case, wanted in _known(plugin):
+        away = (case.x - absent(case, value).mean(0)) / case.x
+        factor = {"gradient": 1 / case.x, "gradient_x_input": torch.ones_like(case.x)}.get(estimand, away)
+        found = _maps(plugin, case)
+        truth = wanted * factor if wanted is not None else by_enumeration(table(case, Everything(), value))
+        truth = truth if plugin.facts["signed"] else truth.abs()
+        _differ(found, truth.double().expand_as(found), f"misses its estimand, {estimand}")
+
+
+def _known(plugin: Plugin[Any]) -> Iterator[tuple[Case, Tensor | None]]:
+    """Cases with their exact gradient times input, or without where it is to be enumerated."""
+    if "trees" in plugin.facts["needs"]:
+        yield from ((case, None) for case in _cases(plugin))
+        return
+    for classes in (1, 2):
+        case, exact = linear_case(classes)
+        yield case, exact
+
+
+def _value(plugin: Plugin[Any]) -> Any:
+    return plugin.defaults.get("value", plugin.facts["value"])
+
+
+def keeps_its_promises(plugin: Plugin[Any]) -> None:
+    """What it says of all models holds on small ones."""
+    for promise in plugin.facts["promises"]:
+        for case in _cases(plugin):
+            KEPT[promise](plugin, case)
+
+
+def _complete(plugin: Plugin[Any], case: Case) -> None:
+    wanted = difference(case, _value(plugin)).double()
+    gap = (_explained(plugin, case).sum(1) - wanted).abs().mean() / wanted.abs().mean()
+    assert gap < 10 * TOLERANCE, f"sums miss f(x) - f(everything absent) by {gap:.1%}"
+
+
+def _dummy(plugin: Plugin[Any], case: Case) -> None:
+    found = _explained(plugin, case)
+    share = found[:, DUMMY].abs().max() / found.abs().mean()
+    assert share < TOLERANCE, f"gives a feature that the model does not use {share:.1e} of the mean"
+
+
+def _symmetric(plugin: Plugin[Any], case: Case) -> None:
+    if "trees" not in plugin.facts["needs"]:
+        first, second = (_maps(plugin, case)[:, :, [twin]] for twin in TWINS)
+        _differ(first, second, "two features that the model cannot tell apart differ")
+
+
+def _linear(plugin: Plugin[Any], case: Case) -> None:
+    if {"trees", "linear"} & set(plugin.facts["needs"]):
+        return
+    other = network_case(case.model(case.x).shape[1], plugin.facts["needs"], seed=1)
+    parts = [dataclasses.replace(case, model=model) for model in (case.model, other.model)]
+    whole = dataclasses.replace(case, model=summed(case.model, other.model))
+    first, second, both = (_maps(plugin, c) for c in (*parts, whole))
+    _differ(both, first + second, "the attribution of a sum is not the sum of the attributions")
+
+
+KEPT = {"complete": _complete, "dummy": _dummy, "symmetry": _symmetric, "linearity": _linear}
+
+METHOD_CHECKS = (
+    explains_a_small_network,
+    keeps_shape_and_inputs,
+    same_seed_same_attribution,
+    rows_do_not_meet,
+    columns_are_alike,
+    works_in_double_precision,
+    hits_its_estimand,
+    keeps_its_promises,
+)
