@@ -176,7 +176,7 @@ def list_(
 ) -> None:
     """List what there is, and what is not available and why."""
     from . import runner
-    from .listing import entries
+    from .listing import compact, entries, shown
 
     if kind is not None and kind not in KINDS:
         raise AssayError(f"cannot list {kind!r}; give one of {', '.join(KINDS)}, or nothing for all.")
@@ -192,13 +192,7 @@ def list_(
     from .terminal import show
 
     for name, rows in found.items():
-        columns = {"name": "name", "parameters": "parameters", "summary": "what it is"}
-        texts = [{title: _text(row.get(key, "")) for key, title in columns.items()} for row in rows]
-        show(console, pd.DataFrame(texts, columns=list(columns.values())), name)
-
-
-def _text(value: Any) -> str:
-    return ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        show(console, pd.DataFrame((compact if console.is_terminal else shown)(name, rows)), name)
 
 
 @app.command()

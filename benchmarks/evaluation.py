@@ -154,6 +154,12 @@ def _unscored(cell: Cell, status: str, reason: str) -> Record:
     return Record("scores" if cell.other is None else "agreement", cell.key, row)
 
 
+def aim_of(method: Setting) -> Aim:
+    """What the method is held against."""
+    facts = METHODS[method.name].facts
+    return Aim(facts["estimand"], value_of(method), facts["signed"])
+
+
 class _Explained:
     """The trained model of one unit, with the maps that its methods made of it."""
 
@@ -196,6 +202,7 @@ class _Explained:
             return
         row = place(self.unit) | {
             "method": method.text,
+            "estimand": aim_of(method).text,
             "seconds": found.seconds,
             "seconds_per_row": found.seconds / len(self.case.x),
             "model_rows_per_row": found.model_rows / len(self.case.x),
@@ -224,8 +231,8 @@ class _Explained:
         return Record("scores" if cell.other is None else "agreement", cell.key, _row(cell) | row)
 
     def _score(self, cell: Cell) -> dict[str, Any]:
-        facts, metric = METHODS[cell.method.name].facts, METRICS[cell.metric.name].facts
-        found, aim = self.maps[cell.method], Aim(facts["estimand"], value_of(cell.method), facts["signed"])
+        metric = METRICS[cell.metric.name].facts
+        found, aim = self.maps[cell.method], aim_of(cell.method)
         assert found.values is not None
         if "truth" in metric["needs"]:
             self.yardstick.truth(aim)  # NotApplicable here is the reason why the cell is skipped

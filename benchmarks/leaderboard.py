@@ -1,7 +1,8 @@
 """Scores -> who is better than whom, how surely, and on which cells that was found."""
 
 import hashlib
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ PROBLEM = ["dataset", "parameters", "noise"]
 CLUSTER = ["dataset", "parameters"]  # one function at several noise levels is one problem, drawn once
 CELL = [*PROBLEM, "model", "metric", "seed"]  # what two methods must share to be compared
 RANKED_BY = "ground truth"
+ERROR = "attribution_error"
 RANKED_SHARE = 0.25  # a method with fewer than this share of the usual cells is listed, not ranked
 
 
@@ -135,16 +137,47 @@ def _counts(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _note(rows: pd.DataFrame) -> str:
     """What a reader of the method's row must know: broken promises and failures, on which models."""
-    said = rows[(rows["reason"].fillna("") != "") & (rows["status"] != "skipped")]
-    notes = []
-    for kind in ("promise broken", "input x gradient"):
-        models = sorted(set(said.loc[said["reason"].str.contains(kind), "model"]))
-        if models:
-            notes.append(f"{'is ' if kind.startswith('input') else ''}{kind} on {', '.join(models)}")
-    failed = sorted(set(said.loc[said["status"] == "failed", "model"]))
-    if failed:
-        notes.append(f"failed on {', '.join(failed)}")
-    return "; ".join(notes)
+    models: dict[str, set[str]] = {}
+    worst = 0.0
+    told = rows[(rows["reason"].fillna("") != "") & ~rows["status"].isin(["skipped", "failed"])]
+    for model, reason in told[["model", "reason"]].drop_duplicates().itertuples(index=False):
+        for said in reason.split("; "):
+            models.setdefault(said.partition(":")[0], set()).add(model)
+            worst = max(
+                [worst, *(float(share) for share in re.findall(r"^promise broken.* by ([\d.]+)%", said))]
+            )
+    failed = rows[rows["status"] == "failed"]
+    if len(failed):
+        models["failed"] = set(failed["model"])
+    notes = {what: f"{what} on {', '.join(sorted(where))}" for what, where in models.items()}
+    if "promise broken" in notes:
+        notes["promise broken"] += f" (by up to {worst:.3g}%)"
+    return "; ".join(notes.values())
+
+
+def exact_errors(tables: Tables) -> pd.DataFrame:
+    """How far every method's maps of the exact function are from what it estimates."""
+    scores = tables.scores
+    chosen = scores[(scores["model"] == "oracle") & (scores["metric"] == ERROR) & scores["value"].notna()]
+    by = chosen.groupby("method", sort=False)["value"]
+    found = by.agg(["mean", "max", "count"]).reset_index()
+    names = {"mean": "mean error", "max": "worst cell", "count": "cells"}
+    aims = tables.costs.drop_duplicates("method")[["method", "estimand"]]
+    found = aims.merge(found, on="method").rename(columns=names)
+    return found.sort_values(["mean error", "method"], ignore_index=True)
+
+
+def error_by_budget(scores: pd.DataFrame, budgets: Mapping[str, tuple[str, int]]) -> pd.DataFrame:
+    """Mean attribution error of every method (rows) at every budget (columns), over the cells that all have.
+
+    budgets: method as in the tables -> without its budget, and the budget.
+    """
+    ok = scores[(scores["metric"] == ERROR) & scores["value"].notna() & scores["method"].isin(budgets)].copy()
+    ok["plain"] = [budgets[m][0] for m in ok["method"]]
+    ok["budget"] = [budgets[m][1] for m in ok["method"]]
+    several = ok.groupby("plain")["budget"].transform("nunique") > 1
+    wide = ok[several].pivot_table(index=CELL, columns=["plain", "budget"], values="value", aggfunc="first")
+    return wide.dropna().mean().unstack("budget")
 
 
 def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:

@@ -21,6 +21,43 @@ FACTS = (
 )
 
 
+SHOWN = {
+    "models": ("has",),
+    "methods": ("estimand", "needs", "promises", "cost"),
+    "metrics": ("family", "needs", "worst", "best"),
+}  # beside name, parameters, what it is and paper
+
+
+def shown(kind: str, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The columns that the terminal shows, as text."""
+    columns = (
+        "name",
+        *SHOWN.get(kind, ()),
+        "parameters",
+        "summary",
+        *(("paper",) if kind != "suites" else ()),
+    )
+    titles = {"summary": "what it is"}
+    return [{titles.get(key, key): _text(row.get(key, "")) for key in columns} for row in rows]
+
+
+def compact(kind: str, rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The same in two columns, for a terminal: what it is, and under it the rest, where there is any."""
+    found = []
+    for row in shown(kind, rows):
+        name, summary, *rest = row.pop("name"), row.pop("what it is"), row.pop("parameters", "")
+        facts = [f"{key} {value}" for key, value in row.items() if value and key != "paper"]
+        under = "; ".join(filter(None, [*facts, *rest, row.get("paper", "")]))
+        found.append({"name": name, "what it is": f"{summary}\n{under}".strip()})
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}={v}" for k, v in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).removeprefix("https://")
+
+
 def entries(kind: str) -> list[dict[str, Any]]:
     """Everything of one kind (plural), available or not, by name."""
     if kind == "suites":
@@ -45,7 +82,14 @@ def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
         "version": plugin.version,
         "paper": plugin.paper,
         **facts,
-    }
+    } | _of_value(plugin)
+
+
+def _of_value(plugin: Plugin[Any]) -> dict[str, str]:
+    """The estimand with the value function that it is of by default, where that is not the baseline."""
+    if plugin.facts.get("value") != "marginal":
+        return {}
+    return {"estimand": f"{plugin.facts['estimand']} (marginal)"}
 
 
 def _suite(name: str) -> dict[str, Any]:

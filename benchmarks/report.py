@@ -1,6 +1,7 @@
 """Results folder -> leaderboard.csv and leaderboard.md."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ from tabulate import tabulate
 
 from . import leaderboard as lead
 from .leaderboard import Tables
+from .plugin import METHODS
 from .registry import AssayError
+from .spec import parse
 from .store import FILE, Ledger, read_table, write_atomically
 
 HOW_TO_READ = """\
@@ -24,6 +27,13 @@ QUALITY = """\
 Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
 rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
 explanations do not count."""
+
+ERRORS = """\
+Mean and worst `attribution_error` (relative, 0 to 2) where the model is the exact function, each method
+against what it estimates (Shapley values where it names nothing): what the method itself misses."""
+BUDGETS = """\
+Mean `attribution_error` at each budget, the coalitions or gradients evaluated for a row, over the cells that
+all have at every budget."""
 
 
 def load(folder: Path) -> Tables:
@@ -119,9 +129,36 @@ def markdown(tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, An
     for title, matrix in matrices.items():
         if not matrix.empty:
             parts += [f"## {title}", _matrix(matrix.reindex([m for m in best_first if m in matrix.index]))]
+    parts += _errors(tables)
     parts += ["## What the models learned", _models(tables.models)]
     parts += ["## Skipped, failed, qualified", as_markdown(lead.reasons(scores))]
     return "\n\n".join(parts) + "\n"
+
+
+def _errors(tables: Tables) -> list[str]:
+    """The estimators' own errors, on exact functions, and how they fall with the budget."""
+    parts, exact = [], lead.exact_errors(tables)
+    if len(exact):
+        shown = exact.assign(
+            **{c: [_number(v, ".2g") for v in exact[c]] for c in ("mean error", "worst cell")}
+        )
+        parts += ["## Error on the exact function", ERRORS, as_markdown(shown)]
+    curves = lead.error_by_budget(tables.scores, _budgets(tables.scores["method"].unique()))
+    if not curves.empty:
+        parts += ["## Error by budget", BUDGETS, _matrix(curves, ".3g")]
+    return parts
+
+
+def _budgets(methods: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Method as in the tables -> without its budget, and the budget, given or by default."""
+    found = {}
+    for text in methods:
+        name, given = parse(text)
+        budget = given.pop("budget", METHODS[name].defaults.get("budget") if name in METHODS else None)
+        if budget is not None:
+            rest = ",".join(f"{key}={value}" for key, value in given.items())
+            found[text] = (f"{name}[{rest}]" if rest else name, int(budget))
+    return found
 
 
 def _provenance(tables: Tables, made: dict[str, Any]) -> str:
@@ -142,8 +179,8 @@ def _coverage(tables: Tables, scope: str) -> str:
     return f"Ranked on {len(common):,} of {len(wide):,} ground-truth cells; models: {models or 'none'}."
 
 
-def _matrix(matrix: pd.DataFrame) -> str:
-    shown = matrix.map(lambda v: _number(v, ".2f"))
+def _matrix(matrix: pd.DataFrame, form: str = ".2f") -> str:
+    shown = matrix.map(lambda v: _number(v, form))
     shown.columns = [" ".join(c) if isinstance(c, tuple) else c for c in matrix.columns]
     return as_markdown(shown.reset_index())
 

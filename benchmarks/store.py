@@ -37,7 +37,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
     "costs": (
-        *("dataset", "parameters", "noise", "model", "method", "seed", "seconds", "seconds_per_row"),
+        *("dataset", "parameters", "noise", "model", "method", "seed", "estimand", "seconds"),
+        "seconds_per_row",
         *(
             "model_rows_per_row",
             "backward_rows_per_row",
@@ -48,7 +49,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         ),
     ),
 }
-TEXT = ("dataset", "parameters", "noise", "model", "method", "other", "metric", "reason", "remark", "version")
+TEXT = (
+    "dataset",
+    "parameters",
+    "noise",
+    "model",
+    "method",
+    "other",
+    "metric",
+    "reason",
+    "remark",
+    "estimand",
+    "version",
+)
 NO_VALUE = {"value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
     ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
 )  # an empty text is a text: only these columns can lack a number

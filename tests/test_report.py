@@ -1,0 +1,90 @@
+"""The parts of the report beside the leaderboards: notes, errors on the exact function, errors by budget."""
+
+import pandas as pd
+import pytest
+
+from assay.benchmarks import leaderboard, report
+from assay.benchmarks.leaderboard import Tables
+from assay.benchmarks.runner import load_plugins
+
+load_plugins()
+PLACE = {
+    "dataset": "d",
+    "parameters": "p",
+    "noise": "n",
+    "family": "ground truth",
+    "metric": "attribution_error",
+}
+
+
+def score(method, value, **changed):
+    row = {**PLACE, "model": "oracle", "method": method, "seed": 0, "value": value, "skill": 0.5}
+    return row | {"chance": 1.0, "ceiling": 0.0, "status": "ok", "reason": "", "version": "1"} | changed
+
+
+def tables(rows, **estimands):
+    scores = pd.DataFrame(rows)
+    costs = pd.DataFrame(
+        [
+            {"method": m, "estimand": e, "seconds_per_row": 1.0, "model_rows_per_row": 1.0}
+            for m, e in estimands.items()
+        ]
+    )
+    agreement = pd.DataFrame(columns=["method", "other", "metric", "status", "value"])
+    models = pd.DataFrame()
+    return Tables(scores, agreement, models, costs)
+
+
+def test_the_error_on_the_exact_function_is_of_the_oracle_and_of_attribution_error_alone():
+    rows = [score("a", 0.1), score("a", 0.3, seed=1), score("b", 0.01), score("a", 9.0, model="mlp")]
+    rows += [score("a", 9.0, metric="uscore"), score("b", None, seed=1)]
+    found = leaderboard.exact_errors(tables(rows, a="shapley", b="ablation (marginal)"))
+    assert found["method"].tolist() == ["b", "a"]
+    assert found["estimand"].tolist() == ["ablation (marginal)", "shapley"]
+    assert found["mean error"].tolist() == pytest.approx([0.01, 0.2])
+    assert found["worst cell"].tolist() == pytest.approx([0.01, 0.3])
+    assert found["cells"].tolist() == [1, 2]
+
+
+def test_the_error_by_budget_compares_methods_on_cells_that_all_have_at_every_budget():
+    budgets = {
+        "k[budget=10]": ("k", 10),
+        "k[budget=99]": ("k", 99),
+        "s[budget=10]": ("s", 10),
+        "s": ("s", 99),
+    }
+    rows = [score(m, v) for m, v in zip(budgets, (0.4, 0.2, 0.5, 0.3), strict=True)]
+    rows += [score("k[budget=10]", 9.0, seed=1), score("k[budget=99]", 9.0, seed=1)]  # s has none there
+    rows += [score("once", 0.7)]
+    found = leaderboard.error_by_budget(pd.DataFrame(rows), budgets | {"once": ("once", 10)})
+    assert found.to_dict() == {10: {"k": 0.4, "s": 0.5}, 99: {"k": 0.2, "s": 0.3}}
+
+
+def test_budgets_are_read_from_the_names_in_the_tables():
+    found = report._budgets(
+        ["kernel_shap[budget=64,value=marginal]", "kernel_shap", "gradient", "gone", "gone[budget=5]"]
+    )
+    assert found["kernel_shap[budget=64,value=marginal]"] == ("kernel_shap[value=marginal]", 64)
+    assert found["kernel_shap"] == ("kernel_shap", 2048)  # the default
+    assert found["gone[budget=5]"] == ("gone", 5)  # a plug-in that is not here
+    assert "gradient" not in found
+    assert "gone" not in found
+
+
+def test_a_note_says_what_is_broken_where_and_by_how_much():
+    broken = "promise broken: misses f(x) - f(everything absent) by {}% on average"
+    rows = [
+        score(
+            "m",
+            0.1,
+            model="mlp",
+            reason="is input x gradient at GELU: captum has no rule; " + broken.format(12.5),
+        ),
+        score("m", 0.1, model="net", reason=broken.format(80.0)),
+        score("m", None, model="trees", status="skipped", reason="needs a gradient, and trees has none"),
+        score("m", None, model="odd", status="failed", reason="m raised ValueError: no: 1; 2"),
+    ]
+    assert leaderboard._note(pd.DataFrame(rows)) == (
+        "is input x gradient at GELU on mlp; promise broken on mlp, net (by up to 80%); failed on odd"
+    )
+    assert leaderboard._note(pd.DataFrame([score("m", 0.1)])) == ""
