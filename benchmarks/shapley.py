@@ -9,6 +9,8 @@ from torch import Tensor
 from .coalitions import Table, units_of
 from .plugin import Case
 
+FEW = 2  # pairs of coalitions a unit, below which a plain fit is not safe
+
 
 def by_enumeration(found: Table) -> Float[Tensor, "n units"]:
     """Exact Shapley values from all coalitions: what a unit adds to every coalition of the others."""
@@ -31,6 +33,9 @@ def by_regression(found: Table) -> Float[Tensor, "n units"]:
     The table's coalitions are pairs of complements, the first of each, then the others: of a pair, only the
     difference of its two outputs tells anything about the values (Covert & Lee 2021).  One factorisation
     serves all rows.
+
+    With about as many pairs as units, plain least squares follows its noise, to errors of many times the
+    values: every row then gets the ridge that cross-validation chooses (Golub, Heath & Wahba 1979).
     """
     half, units = len(found.coalitions) // 2, found.coalitions.shape[1]
     first = found.coalitions[:half].double()
@@ -40,8 +45,29 @@ def by_regression(found: Table) -> Float[Tensor, "n units"]:
     odd = (found.outputs[:, :half] - found.outputs[:, half:]) / 2
     # what is left beyond equal shares of the total is fitted by values that add up to 0
     residual = odd - (size / units - 0.5) * total[:, None]
-    values = ridge(first - (size / units)[:, None], kernel, residual, 0.0)
+    centred = first - (size / units)[:, None]
+    if half < FEW * units:
+        root = kernel.sqrt()
+        values = _cross_validated(root[:, None] * centred, root * residual)
+    else:
+        values = ridge(centred, kernel, residual, 0.0)
     return values - values.mean(1, keepdim=True) + total[:, None] / units
+
+
+def _cross_validated(z: Float[Tensor, "m units"], y: Float[Tensor, "n m"]) -> Float[Tensor, "n units"]:
+    """Ridge regression of every row of `y` on `z`, each with its own penalty."""
+    u, s, v = torch.linalg.svd(z, full_matrices=False)
+    along, power = y @ u, s.square()
+    beside = y.square().sum(1) - along.square().sum(1)  # what no penalty can fit
+    best, slopes = torch.full((len(y),), torch.inf, dtype=y.dtype), torch.zeros_like(y @ z)
+    for penalty in power.mean() * torch.logspace(-8, 2, 61, dtype=y.dtype):
+        kept = power / (power + penalty)
+        misfit = beside + (along * (1 - kept)).square().sum(1)
+        score = misfit / (len(z) - kept.sum()).square()
+        better = score < best
+        best = torch.where(better, score, best)
+        slopes = torch.where(better[:, None], (along * (kept / s.clamp_min(1e-300))) @ v, slopes)
+    return slopes
 
 
 def ridge(

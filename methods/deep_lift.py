@@ -17,7 +17,7 @@ UNKNOWN_TO_CAPTUM = (nn.GELU, nn.SiLU, nn.Mish, nn.SELU, nn.CELU, nn.Hardtanh, n
     version=2,
     paper="https://arxiv.org/abs/1704.02685",
     needs="gradient",
-    promises=("complete", "dummy", "symmetry"),
+    promises="complete",
     cost="passes",
 )
 def deep_lift(case: Case, *, rule: Literal["rescale", "captum"] = "rescale") -> Samples:

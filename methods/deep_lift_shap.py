@@ -16,7 +16,7 @@ from ..benchmarks.rescale import attributed
     paper="https://arxiv.org/abs/1705.07874",
     needs="gradient",
     value="marginal",
-    promises=("complete", "dummy", "symmetry"),
+    promises="complete",
     cost="passes",
 )
 def deep_lift_shap(case: Case, *, rule: Literal["rescale", "captum"] = "rescale") -> Samples:
