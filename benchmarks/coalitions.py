@@ -43,11 +43,13 @@ class Table:
     @property
     def exhaustive(self) -> bool:
         """Whether every coalition is here, in binary order."""
-        return fits(self.coalitions.shape[1], len(self.coalitions))
+        return _everything(self.coalitions)
 
 
 def table(case: Case, design: Design, value: Value = "baseline") -> Table:
     """The outputs under a design's coalitions; the shared ones where they are of this case."""
+    if isinstance(design, Sampled) and fits(unit_count(case), design.budget):
+        design = Everything()  # one table for all whose budget it fits
     if case.shared is not None and case.shared.serves(case):
         shared: Table = case.shared.table(design, value)
         return shared
@@ -58,17 +60,16 @@ def play(case: Case, design: Design, value: Value, rng: Generator) -> Table:
     """Compute a table."""
     units = units_of(case)
     coalitions, weights = design.draw(unit_count(case), rng)
-    ends = torch.ones(2, coalitions.shape[1], dtype=torch.bool)
-    ends[1] = False
-    keep = torch.cat([ends, coalitions])
+    has_ends, none = _everything(coalitions), torch.zeros_like(coalitions[:1])
+    keep = coalitions if has_ends else torch.cat([none, coalitions, ~none])
     outputs = outputs_under(case, keep[:, units][None], value).double()
     fillers = 1 if value == "baseline" else len(case.background)
     return Table(
         coalitions=coalitions,
         weights=weights,
-        outputs=outputs[:, 2:],
-        whole=outputs[:, 0],
-        empty=outputs[:, 1],
+        outputs=outputs if has_ends else outputs[:, 1:-1],
+        whole=outputs[:, -1],
+        empty=outputs[:, 0],
         rows=keep.shape[0] * fillers * len(case.x),
     )
 
@@ -94,6 +95,12 @@ def all_coalitions(units: int) -> Coalitions:
     """Every subset, the empty one first, in binary order: the first unit is the highest bit."""
     bits = torch.arange(units - 1, -1, -1)
     return (torch.arange(2**units)[:, None] >> bits & 1).bool()
+
+
+def _everything(coalitions: Coalitions) -> bool:
+    """Whether these are all coalitions, in binary order: walks may be as many and lack some."""
+    count, units = coalitions.shape
+    return fits(units, count) and torch.equal(coalitions, all_coalitions(units))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +143,11 @@ class Sampled:
         masks, weights = [_listed(units, s) for s in listed], []
         mass = 2 / (units - 1)  # of a size and its complement's
         for mask, s in zip(masks, listed, strict=True):
-            weights += [torch.full((len(mask),), (mass if 2 * s < units else mass / 2) / len(mask))]
+            weights += [_equal(len(mask), mass if 2 * s < units else mass / 2)]
         for s in size.unique().tolist():
             masks.append(_some(units, s, int((size == s).sum()), rng))
-        weights += [torch.full((len(size),), left / max(1, len(size)))]
-        drawn, weight = torch.cat(masks), torch.cat(weights).double() / 2
+        weights += [_equal(len(size), left)]
+        drawn, weight = torch.cat(masks), torch.cat(weights) / 2
         return torch.cat([drawn, ~drawn]), torch.cat([weight, weight])
 
 
@@ -167,6 +174,11 @@ def _allotted(units: int, pairs: int, rng: Generator) -> tuple[list[int], Int[Te
     return sizes[whole].tolist(), size, float(mass.sum() / share.sum())
 
 
+def _equal(count: int, mass: float) -> Float[Tensor, " m"]:
+    """The mass in equal shares."""
+    return torch.full((count,), mass / max(1, count), dtype=torch.float64)
+
+
 def _listed(units: int, size: int) -> Coalitions:
     """All subsets of this size; of the middle size, which complements have too, those with the first unit."""
     members = torch.tensor(list(itertools.combinations(range(units), size)))
@@ -177,7 +189,9 @@ def _listed(units: int, size: int) -> Coalitions:
 
 def _some(units: int, size: int, count: int, rng: Generator) -> Coalitions:
     """Random subsets of this size; no two the same where they can be listed."""
-    if math.comb(units, size) <= LISTED:
+    # by logarithms: of thousands of units the number itself takes milliseconds
+    log_count = math.lgamma(units + 1) - math.lgamma(size + 1) - math.lgamma(units - size + 1)
+    if log_count <= math.log(LISTED):
         listed = _listed(units, size)
         return listed[torch.randperm(len(listed), generator=rng)[:count]]
     rank = torch.rand(count, units, generator=rng).argsort(1).argsort(1)

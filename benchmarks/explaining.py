@@ -126,7 +126,7 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
         for kind in (Note, Remark):
             warnings.simplefilter("always", kind)
         values = explainer(method)(own)
-    seconds = time.perf_counter() - start
+    seconds, peak = time.perf_counter() - start, peak_mb()
     notes = _said(caught, Note)
     error = completeness_error(values, case, value_of(method))
     if "complete" in METHODS[method.name].facts["promises"] and error > PROMISE:
@@ -139,7 +139,7 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
         seconds=seconds + (loan.seconds if loan else 0.0),
         model_rows=rows.forward + (loan.rows if loan else 0),
         backward_rows=rows.backward,
-        peak_mb=peak_mb(),
+        peak_mb=max(peak, loan.peak_mb if loan else 0.0),
         completeness_error=error,
     )
 

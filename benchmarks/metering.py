@@ -3,7 +3,7 @@
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,15 @@ def counted(model: nn.Module) -> Iterator[Rows]:
 
 def reset_peak() -> None:
     """Let the peak of memory start anew, where the system can."""
-    if RESET.exists():
+    with suppress(OSError):  # not there, or not to be written to, as in some containers
         RESET.write_text("5")
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held since the last reset (on macOS: ever), in MB."""
-    if STATUS.exists():
-        peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    """The most memory that this process has held since the last reset (where none can be: ever), in MB."""
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    peak = next((line for line in lines if line.startswith("VmHWM")), None)
+    if peak is not None:
         return int(peak.split()[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -7,10 +7,9 @@ from torch import Generator, Tensor, nn
 from .plugin import Case, Samples, Scores
 from .terms import Value
 
-MEMORY = (
-    512 * 2**20
-)  # bytes that the rows in the model at one time may take, with all that its layers make of them
-ELEMENTS = 1_000_000  # numbers of input at one time, where memory allows more: larger batches miss the caches
+MEMORY = 512 * 2**20  # bytes that rows may take while a model is at them, with what its layers make of them
+NUMBERS = 2_000_000  # of these at one time: larger batches miss the caches
+FEWEST = 16  # rows at one time where memory allows: smaller batches cost more than the caches save
 
 
 def rows_at_once(case: Case) -> int:
@@ -18,7 +17,7 @@ def rows_at_once(case: Case) -> int:
 
     The layers' outputs are measured on the first row; all of them are counted, as a backward pass keeps them.
     """
-    width, sizes = case.x[0].numel(), [0]
+    sizes = [0]
 
     def note(_: nn.Module, __: object, output: object) -> None:
         sizes[0] += output.numel() if isinstance(output, Tensor) else 0
@@ -27,14 +26,12 @@ def rows_at_once(case: Case) -> int:
     handles = [layer.register_forward_hook(note) for layer in layers]
     try:
         with torch.no_grad():
-            case.model.forward(
-                case.x[:1]
-            )  # not the model itself: its rows are counted, and this is no use of it
+            case.model.forward(case.x[:1])  # past the model's own hooks: no row of the method's
     finally:
         for handle in handles:
             handle.remove()
-    each = case.x.element_size() * (width + sizes[0])
-    return max(1, min(ELEMENTS // width, MEMORY // each))
+    each = case.x[0].numel() + sizes[0]
+    return max(1, min(max(FEWEST, NUMBERS // each), MEMORY // (case.x.element_size() * each)))
 
 
 def absent(case: Case, value: Value) -> Float[Tensor, "b *feature"]:
@@ -87,11 +84,11 @@ def difference(case: Case, value: Value = "baseline") -> Scores:
         return case.output(case.x) - empty_output(case, value)
 
 
-def random_map(case: Case, rng: Generator) -> Samples:
-    """Gaussian noise whose norm is |f(x) - f(baseline)|, row by row.
+def random_map(case: Case, rng: Generator, value: Value = "baseline") -> Samples:
+    """Gaussian noise whose norm is |f(x) - f(everything absent)|, row by row.
 
     The size matters to metrics that see scale: noise of any size would make chance as bad as one likes.
     """
     noise = torch.randn(case.x.shape, generator=rng, dtype=case.x.dtype)
-    size = difference(case).abs() / noise.flatten(1).norm(dim=1)
+    size = difference(case, value).abs() / noise.flatten(1).norm(dim=1)
     return noise * size.view(-1, *[1] * (noise.ndim - 1))

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from .perturb import ELEMENTS, outputs_under
+from .perturb import NUMBERS, outputs_under
 from .plugin import Case, Evidence, Scores
 
 
@@ -78,7 +78,7 @@ def curve(
     case: Case, rank: Int[Tensor, "n *feature"], counts: Int[Tensor, " m"], *, insert: bool
 ) -> Float[Tensor, "n m"]:
     """The explained output with only the `counts` top ranks present (`insert`), or with only them absent."""
-    step = max(1, ELEMENTS // rank.numel())  # masks of large inputs do not fit in memory at once
+    step = max(1, NUMBERS // rank.numel())  # masks of large inputs do not fit in memory at once
     limits = counts.view(-1, *[1] * (rank.dim() - 1)).split(step)
     top = (rank[:, None] < limit for limit in limits)
     return torch.cat([outputs_under(case, mask if insert else ~mask) for mask in top], dim=1).double()

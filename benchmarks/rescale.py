@@ -173,7 +173,7 @@ def _log_softmax(_: Operation, z: Tensor, dim: int | None = None, **given: Any) 
 
 
 def _log_share(z: Tensor, axis: int) -> Tensor:
-    """What z exceeds the logarithm of the sum of its exponentials by; no step of it is larger than the sum."""
+    """What z exceeds the logarithm of the sum of its exponentials by; no step is larger than that."""
     wide = z.double()  # row and baseline can differ by many powers of e
     highest = torch.maximum(*wide.detach().amax(axis, keepdim=True).chunk(2))
     centred = wide - torch.cat([highest, highest])  # both by the same amount: no change is lost

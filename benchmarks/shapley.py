@@ -9,7 +9,8 @@ from torch import Tensor
 from .coalitions import Table, units_of
 from .plugin import Case
 
-FEW = 2  # pairs of coalitions a unit, below which a plain fit is not safe
+UNSAFE = (0.9, 2.0)  # pairs of coalitions a unit, between which a plain fit follows its noise
+MANY = 8  # units, from which on there are coalitions enough to choose a penalty by
 
 
 def by_enumeration(found: Table) -> Float[Tensor, "n units"]:
@@ -46,7 +47,7 @@ def by_regression(found: Table) -> Float[Tensor, "n units"]:
     # what is left beyond equal shares of the total is fitted by values that add up to 0
     residual = odd - (size / units - 0.5) * total[:, None]
     centred = first - (size / units)[:, None]
-    if half < FEW * units:
+    if units >= MANY and UNSAFE[0] * units <= half < UNSAFE[1] * units:
         root = kernel.sqrt()
         values = _cross_validated(root[:, None] * centred, root * residual)
     else:
@@ -75,10 +76,11 @@ def ridge(
 ) -> Float[Tensor, "n units"]:
     """Slopes of weighted ridge regressions of every row of `y` on `z`, without intercept; one factorisation.
 
-    Where there are fewer coalitions than units, the same by the smaller system of the coalitions.
+    Where there are fewer coalitions than units, the same by the smaller system of the coalitions.  `z` is
+    used up: of many units, a second copy would not fit in memory.
     """
     root = weights.sqrt()
-    z, y = root[:, None] * z, root * y
+    z, y = z.mul_(root[:, None]), root * y
     wide = len(z) < z.shape[1]
     normal = z @ z.T if wide else z.T @ z
     # where coalitions leave a direction open, the shortest solution: this ridge is far below rounding of y

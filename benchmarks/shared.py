@@ -2,12 +2,15 @@
 
 import copy
 import dataclasses
+import itertools
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .coalitions import Design, Table, play
+from .metering import peak_mb
 from .plugin import Case
 from .randomness import rng_for
 from .terms import Value
@@ -22,21 +25,30 @@ class Shared:
     def __init__(self, case: Case, key: str) -> None:
         self.case = dataclasses.replace(case, model=copy.deepcopy(case.model), shared=None)
         self.key = key
-        self.tables: dict[tuple[Design, Value], tuple[Table, float]] = {}
+        self.tables: dict[tuple[Design, Value], Made] = {}
 
     def lend(self, model: nn.Module) -> "Loan":
         """The tables for one method, whose copy of the model is `model`."""
         return Loan(self, model)
 
-    def table(self, design: Design, value: Value) -> tuple[Table, float]:
-        """A table, and the seconds that it took to make."""
+    def made(self, design: Design, value: Value) -> "Made":
+        """A table, and what it took to make."""
         key = (design, value)
         if key not in self.tables:
             start = time.perf_counter()
             rng = rng_for("coalitions", self.key, repr(design))
             table = play(self.case, design, value, rng)
-            self.tables[key] = table, time.perf_counter() - start
+            self.tables[key] = Made(table, time.perf_counter() - start, peak_mb())
         return self.tables[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A table with what it took."""
+
+    table: Table
+    seconds: float
+    peak_mb: float
 
 
 class Loan:
@@ -46,37 +58,49 @@ class Loan:
         self.shared = shared
         self.model = model
         self.spent = 0.0  # seconds that it waited for tables
-        self.read: dict[tuple[Design, Value], tuple[int, float]] = {}
+        self.read: dict[tuple[Design, Value], Made] = {}
 
     def lend(self, model: nn.Module) -> "Loan":
         """The same tables for another copy of the model."""
         return self.shared.lend(model)
 
     def serves(self, case: Case) -> bool:
-        """Whether the tables are of this case: of this very model, and of equal rows."""
+        """Whether the tables are of this case: of this very model, not altered since, and of equal rows."""
         own = self.shared.case
-        return case.model is self.model and all(
-            _same(getattr(case, name), getattr(own, name))
-            for name in ("x", "target", "baseline", "background", "groups")
-        )
+        if case.model is not self.model:
+            return False
+        named = ("x", "target", "baseline", "background", "groups")
+        pairs = [(getattr(case, name), getattr(own, name)) for name in named]
+        pairs += zip(_state(case.model), _state(own.model), strict=True)
+        return all(_same(a, b) for a, b in pairs)
 
     def table(self, design: Design, value: Value) -> Table:
-        """The outputs under the coalitions of a design."""
+        """The outputs under the coalitions of a design; a copy, so that what is done to it stays here."""
         start = time.perf_counter()
-        table, seconds = self.shared.table(design, value)
+        made = self.shared.made(design, value)
+        own = copy.deepcopy(made.table)
         self.spent += time.perf_counter() - start
-        self.read[design, value] = table.rows, seconds
-        return table
+        self.read[design, value] = made
+        return own
 
     @property
     def rows(self) -> int:
         """Model rows that the tables took which were read."""
-        return sum(rows for rows, _ in self.read.values())
+        return sum(made.table.rows for made in self.read.values())
 
     @property
     def seconds(self) -> float:
         """Seconds that they took, less those that this reader waited."""
-        return sum(seconds for _, seconds in self.read.values()) - self.spent
+        return sum(made.seconds for made in self.read.values()) - self.spent
+
+    @property
+    def peak_mb(self) -> float:
+        """The most memory that was held when one of them was made."""
+        return max((made.peak_mb for made in self.read.values()), default=0.0)
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*itertools.chain(model.parameters(), model.buffers())]
 
 
 def _same(a: Tensor | None, b: Tensor | None) -> bool:

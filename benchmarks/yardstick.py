@@ -1,5 +1,6 @@
 """What every score is held against: chance, ceiling and exact truth of one problem and model."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -62,11 +63,12 @@ class Yardstick:
         except NotApplicable:
             truth = None
         return Evidence(
-            case=self.case,
+            # a generator of its own: what a metric draws when it explains again hangs on no other metric
+            case=dataclasses.replace(self.case, rng=rng_for("again", self.key)),
             attribution=values.clone(),  # the next metric gets the map as it was
             masks=self.problem.masks,
             truth=None if truth is None else truth.clone(),
-            empty=self.empty(aim.value),
+            empty=self.empty(aim.value).clone(),
             other=other,
             explain=explain or (lambda _: values),
             rng=rng_for("metric", self.key),
@@ -117,13 +119,14 @@ class Yardstick:
 
     def _chance(self, metric: Setting, aim: Aim) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""
-        return np.stack([self.rows_of(metric, self.evidence(m, aim)) for m in self._random(aim.signed)])
+        return np.stack([self.rows_of(metric, self.evidence(m, aim)) for m in self._random(aim)])
 
-    def _random(self, signed: bool) -> Iterator[Tensor]:
+    def _random(self, aim: Aim) -> Iterator[Tensor]:
         """Random attributions, of the same law as the control `random`."""
         for draw in range(CHANCE_DRAWS):
-            noise = random_map(self.case, rng_for("chance", self.key, str(draw))).double()
-            yield noise if signed else noise.abs()
+            rng = rng_for("chance", self.key, str(draw))
+            noise = random_map(self.case, rng, aim.value).double()
+            yield noise if aim.signed else noise.abs()
 
     def _ceiling(self, metric: Setting, aim: Aim) -> Float[np.ndarray, " n"]:
         facts = METRICS[metric.name].facts

@@ -31,14 +31,17 @@ def lime(
     value: what an absent feature is replaced by.
     """
     found = table(case, Sampled(budget), value)
-    z, weights, y = found.coalitions.double(), found.weights, found.outputs
-    units = z.shape[1]
+    coalitions, weights, y = found.coalitions, found.weights, found.outputs
+    units = coalitions.shape[1]
     if not found.exhaustive:  # the two ends are sizes like the others
-        z = torch.cat([torch.ones(1, units), torch.zeros(1, units), z])
+        all_in = torch.ones(1, units, dtype=torch.bool)
+        coalitions = torch.cat([all_in, ~all_in, coalitions])
         y = torch.cat([found.whole[:, None], found.empty[:, None], y], 1)
         weights = torch.cat([torch.ones(2), weights * (units - 1)]) / (units + 1)
+    z = coalitions.double()
     distance = 1 - (z.sum(1) / units).sqrt()  # cosine to the all-ones vector
-    weights = len(z) * weights * torch.exp(-((distance / kernel_width) ** 2) / 2)
+    # all coalitions stand for as many draws as the budget has: the penalty counts the same for few units
+    weights = budget * weights * torch.exp(-((distance / kernel_width) ** 2) / 2)
     share = weights / weights.sum()
-    slopes = ridge(z - share @ z, weights, y - (y @ share)[:, None], penalty)
+    slopes = ridge(z.sub_(share @ z), weights, y - (y @ share)[:, None], penalty)
     return spread_over_features(case, slopes)

@@ -1,32 +1,28 @@
-"""Outputs under masks, and what kernel SHAP and LIME make of them, against exact answers and peers."""
+"""Which coalitions a design draws, what they weigh, and the model's outputs under them."""
 
 import dataclasses
 import math
-from itertools import combinations
+import time
+from itertools import combinations, product
 
-import numpy as np
 import pytest
-import shap
 import torch
-from sklearn.linear_model import Ridge
 from torch import nn
 
-from assay.benchmarks import perturb
+from assay.benchmarks import coalitions as module
 from assay.benchmarks.coalitions import (
+    Alone,
+    Everything,
+    Sampled,
+    Walks,
     all_coalitions,
-    coalition_outputs,
     fits,
-    paired_coalitions,
-    shapley_regression,
-    shapley_weights,
-    spread_over_features,
+    table,
+    unit_count,
     units_of,
 )
-from assay.benchmarks.perturb import difference, outputs_under, random_map
 from assay.benchmarks.plugin import Case
-from assay.benchmarks.truth import explained_output, shapley
-from assay.methods.kernel_shap import kernel_shap
-from assay.methods.lime import lime
+from assay.benchmarks.shapley import spread_over_features
 
 torch.set_num_threads(1)
 
@@ -50,139 +46,42 @@ class Net(nn.Module):
         return torch.tanh(x.flatten(1) @ self.inner) @ self.outer
 
 
-def case(width, rows=4, groups=None, seed=0, baseline=0.3):
+def case(width, rows=4, groups=None, seed=0):
     return Case(
         model=Net(width),
         x=draw(rows, width, seed=3),
         target=torch.arange(rows) % 2,
-        baseline=torch.full((width,), baseline).double(),
+        baseline=torch.full((width,), 0.3).double(),
         background=draw(5, width, seed=4),
         groups=groups,
         rng=generator(seed),
     )
 
 
-def exact(given):
-    """Shapley values of units, by enumeration in another module; [rows, units]."""
-    names = units_of(given).unique()
-    units = [(units_of(given) == name).nonzero()[:, 0] for name in names]
-    f = explained_output(given.model, given.target)
-    baseline = given.baseline.expand_as(given.x)
-
-    def of_units(present):
-        """f of rows of 0 and 1, one for each unit: makes every unit a single feature."""
-        whole = torch.where(present[:, units_of(given)] > 0, given.x, baseline)
-        return f(whole)
-
-    ones = torch.ones(len(given.x), len(units)).double()
-    singles = [torch.tensor([i]) for i in range(len(units))]
-    return shapley(of_units, ones, torch.zeros_like(ones), singles)
+def sets(coalitions):
+    """Each coalition as a set of units."""
+    return [frozenset(c.nonzero()[:, 0].tolist()) for c in coalitions]
 
 
-def error(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
+def mass_of_sizes(coalitions, weights):
+    """[units + 1]: the weight that all coalitions of a size have together."""
+    units = coalitions.shape[1]
+    return torch.zeros(units + 1).double().index_add_(0, coalitions.sum(1), weights.double())
 
 
-# ---- outputs under masks --------------------------------------------------------------------------------
+# ---- units ----------------------------------------------------------------------------------------------
 
-
-def slow_outputs(given, keep):
-    """One model call for every row and mask."""
-    out = torch.empty(len(given.x), keep.shape[1]).double()
-    for i, row in enumerate(given.x):
-        for j, kept in enumerate(keep.expand(len(given.x), *keep.shape[1:])[i]):
-            x = torch.where(kept, row, given.baseline)[None]
-            out[i, j] = given.model(x)[0, given.target[i]]
-    return out
-
-
-@pytest.mark.parametrize("elements", [1, 50, 4_000_000])
-@pytest.mark.parametrize("shared", [True, False])
-def test_outputs_under_masks_equal_one_call_for_each(elements, shared, monkeypatch):
-    monkeypatch.setattr(perturb, "ELEMENTS", elements)
-    given = case(6)
-    keep = torch.rand(1 if shared else 4, 9, 6, generator=generator()) < 0.5
-    torch.testing.assert_close(outputs_under(given, keep), slow_outputs(given, keep), rtol=0, atol=1e-14)
-
-
-def test_the_difference_is_that_to_the_baseline():
-    given = case(6)
-    ends = slow_outputs(given, torch.tensor([True, False])[None, :, None].expand(1, 2, 6))
-    torch.testing.assert_close(difference(given), ends[:, 0] - ends[:, 1], rtol=0, atol=1e-14)
-
-
-def test_a_random_map_has_the_size_of_the_difference_and_no_favourite():
-    given = case(50, rows=400)
-    noise = random_map(given, generator())
-    torch.testing.assert_close(noise.norm(dim=1), difference(given).abs(), rtol=1e-6, atol=0)
-    share = (noise / noise.norm(dim=1, keepdim=True)).mean(0)
-    assert share.abs().max() < 4.5 / math.sqrt(50 * 400)  # of 50 means with deviation 1 / sqrt(50 n)
-    assert torch.equal(noise, random_map(given, generator()))
-    assert not torch.equal(noise, random_map(given, generator(1)))
-
-
-# ---- coalitions -----------------------------------------------------------------------------------------
+GROUPS = torch.tensor([7, 7, 3, 9, 3])
 
 
 def test_units_are_numbered_without_gaps():
-    groups = torch.tensor([7, 7, 3, 9, 3])
-    assert units_of(case(5, groups=groups)).tolist() == [1, 1, 0, 2, 0]
+    assert units_of(case(5, groups=GROUPS)).tolist() == [1, 1, 0, 2, 0]
     assert units_of(case(5)).tolist() == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize("units", [2, 3, 7])
-def test_all_coalitions_are_all_but_two(units):
-    found = {tuple(c) for c in all_coalitions(units).tolist()}
-    assert len(found) == len(all_coalitions(units)) == 2**units - 2
-    assert (True,) * units not in found
-    assert (False,) * units not in found
-
-
-def test_what_fits():
-    assert [fits(10, 1024), fits(10, 1023), fits(11, 2048), fits(200, 2048)] == [True, False, True, False]
-
-
-def test_the_kernel_s_weights_are_those_of_the_paper():
-    """(d - 1) / (C(d, s) s (d - s)), up to one factor for all."""
-    coalitions = all_coalitions(6)
-    wanted = torch.tensor([5 / (math.comb(6, s) * s * (6 - s)) for s in coalitions.sum(1).tolist()])
-    ratio = shapley_weights(coalitions) / wanted
-    assert (ratio / ratio[0] - 1).abs().max() < 1e-6
-
-
-def test_drawn_coalitions_come_with_their_complements_and_neither_empty_nor_whole():
-    found = paired_coalitions(9, 501, generator())
-    assert found.shape == (500, 9)
-    assert torch.equal(found[:250], ~found[250:])
-    assert found.any(1).all()
-    assert not found.all(1).any()
-
-
-@pytest.mark.parametrize("units", [2, 3, 12, 100])
-def test_sizes_of_drawn_coalitions_follow_the_kernel(units):
-    """Stratified: the count of every size is met to two draws of 2000, where free draws miss it by 13."""
-    size = paired_coalitions(units, 4000, generator())[:2000].sum(1)
-    law = torch.tensor([1 / (s * (units - s)) for s in range(1, units)]).double()
-    found = size.bincount(minlength=units)[1:] / 2000
-    assert (found - law / law.sum()).abs().max() < 2 / 2000
-
-
-def test_every_unit_is_as_likely_in_a_coalition():
-    found = paired_coalitions(20, 8000, generator())[:4000].double()
-    assert (found.mean(0) - 0.5).abs().max() < 4.5 * 0.5 / math.sqrt(4000)
-
-
-def test_outputs_of_coalitions_are_those_of_their_features():
-    given = case(5, groups=torch.tensor([7, 7, 3, 9, 3]))
-    coalitions = torch.tensor([[True, False, False], [False, True, True]])  # of the units 3, 7 and 9
-    keep = torch.tensor([[False, False, True, False, True], [True, True, False, True, False]])
-    outputs, whole, empty = coalition_outputs(given, coalitions)
-    torch.testing.assert_close(outputs, slow_outputs(given, keep[None]), rtol=0, atol=1e-14)
-    torch.testing.assert_close(whole - empty, difference(given), rtol=0, atol=1e-14)
+    assert [unit_count(case(5, groups=GROUPS)), unit_count(case(5))] == [3, 5]
 
 
 def test_a_unit_s_value_is_handed_out_in_equal_shares():
-    given = case(5, groups=torch.tensor([7, 7, 3, 9, 3]))
+    given = case(5, groups=GROUPS)
     values = draw(4, 3, seed=9)
     found = spread_over_features(given, values)
     torch.testing.assert_close(found.sum(1), values.sum(1))
@@ -190,134 +89,282 @@ def test_a_unit_s_value_is_handed_out_in_equal_shares():
     torch.testing.assert_close(found[:, [2, 3]], values[:, [0, 2]] / torch.tensor([2, 1]))
 
 
-def test_the_fit_is_the_constrained_least_squares():
-    """Against the normal equations with a Lagrange multiplier, solved as one linear system."""
-    z = paired_coalitions(5, 60, generator())
-    weights, outputs, total = torch.rand(60, generator=generator(1)).double(), draw(3, 60), draw(3, seed=5)
-    found = shapley_regression(z, weights, outputs, total)
-    system = torch.zeros(6, 6).double()
-    system[:5, :5] = z.double().T @ (weights[:, None] * z.double())
-    system[5, :5] = system[:5, 5] = 1
-    right = torch.cat([z.double().T @ (weights * outputs).T, total[None]])
-    torch.testing.assert_close(found, torch.linalg.solve(system, right)[:5].T, rtol=0, atol=1e-8)
+def test_what_fits():
+    assert [fits(10, 1024), fits(10, 1023), fits(11, 2048), fits(200, 2048)] == [True, False, True, False]
+    assert not fits(64, 2**62)  # nobody lists that many
 
 
-# ---- kernel SHAP ----------------------------------------------------------------------------------------
+# ---- designs that list ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [2, 3, 6, 10])
-def test_kernel_shap_on_all_coalitions_is_exact(width):
-    given = case(width)
-    torch.testing.assert_close(kernel_shap(given), exact(given), rtol=0, atol=1e-6)
-
-
-def test_kernel_shap_of_one_unit_is_the_whole_difference():
-    given = case(4, groups=torch.zeros(4, dtype=torch.int64))
-    torch.testing.assert_close(kernel_shap(given), difference(given)[:, None].expand(4, 4) / 4)
-
-
-def test_kernel_shap_of_groups_plays_the_groups():
-    groups = torch.tensor([5, 1, 1, 8, 5, 3, 3, 3])
-    given = case(8, groups=groups)
-    found = kernel_shap(given)
-    for i, name in enumerate((1, 3, 5, 8)):
-        mine = found[:, groups == name]
-        torch.testing.assert_close(mine.sum(1), exact(given)[:, i], rtol=0, atol=1e-6)
-        torch.testing.assert_close(mine, mine[:, :1].expand_as(mine))
-
-
-def test_kernel_shap_samples_converge_and_always_add_up():
-    given = case(12, rows=8)
-    wanted, found = exact(given), {}
-    for samples in (64, 256, 1024):
-        errors = []
-        for seed in range(5):
-            values = kernel_shap(dataclasses.replace(given, rng=generator(seed)), n_samples=samples)
-            torch.testing.assert_close(values.sum(1), difference(given), rtol=0, atol=1e-10)
-            errors.append(error(values, wanted))
-        found[samples] = np.mean(errors)
-    # four times the samples should halve the error; measured 0.20, 0.079, 0.039
-    assert found[256] < found[64] / 1.6
-    assert found[1024] < found[256] / 1.6
-    assert found[1024] < 0.06
-
-
-@pytest.mark.parametrize("samples", [2, 3, 8])
-def test_kernel_shap_with_fewer_samples_than_units_still_adds_up(samples):
-    given = case(12)
+@pytest.mark.parametrize("units", [1, 2, 3, 7])
+def test_everything_is_every_subset_in_binary_order_and_every_size_weighs_the_same(units):
+    found, weights = Everything().draw(units, generator())
+    assert found.tolist() == [list(c) for c in product((False, True), repeat=units)]
+    assert torch.equal(found, all_coalitions(units))
     torch.testing.assert_close(
-        kernel_shap(given, n_samples=samples).sum(1), difference(given), rtol=0, atol=1e-6
+        mass_of_sizes(found, weights), torch.full_like(weights[: units + 1], 1 / (units + 1))
     )
+    size = found.sum(1)
+    for s in range(units + 1):  # and within a size, every coalition
+        assert weights[size == s].unique().numel() == 1
 
 
-def test_pairing_is_worth_its_name():
-    """On a function of pairs alone every complement cancels the odd part: exact from few samples."""
-    width = 14
-    weight = torch.triu(draw(width, width, seed=6), 1)
+@pytest.mark.parametrize("units", [1, 2, 6])
+def test_alone_takes_one_unit_away_at_a_time_in_their_order(units):
+    found, weights = Alone().draw(units, generator())
+    assert sets(found) == [frozenset(range(units)) - {i} for i in range(units)]
+    assert weights.tolist() == [1 / units] * units
 
-    class Pairs(nn.Module):
-        def forward(self, x):
-            return ((x @ weight) * x).sum(1, keepdim=True)
 
-    given = dataclasses.replace(
-        case(width, baseline=0.0), model=Pairs(), target=torch.zeros(4, dtype=torch.int64)
+# ---- sampled coalitions ---------------------------------------------------------------------------------
+
+# small budgets, odd ones, just below and at all coalitions, odd and even numbers of units
+PLANS = [(3, 4), (3, 5), (3, 7), (4, 4), (4, 5), (4, 7), (4, 15), (5, 12), (6, 40), (7, 127), (8, 100)]
+PLANS += [(9, 501), (10, 600), (12, 500), (12, 4095), (13, 2048), (30, 2048), (31, 64), (110, 7), (110, 2048)]
+
+
+@pytest.mark.parametrize(("units", "budget"), PLANS)
+def test_sampled_coalitions_are_pairs_within_the_budget_whose_weights_make_1(units, budget):
+    for seed in range(3):
+        found, weights = Sampled(budget).draw(units, generator(seed))
+        half = len(found) // 2
+        assert len(found) == len(weights) == 2 * max(1, (budget - 2) // 2) <= budget - 2
+        assert torch.equal(found[half:], ~found[:half])
+        assert torch.equal(weights[half:], weights[:half])
+        assert found.any(1).all()
+        assert not found.all(1).any()
+        assert (weights > 0).all()
+        assert weights.dtype == torch.float64
+        assert weights.sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("units", "budget"), [(1, 2), (1, 4), (2, 4), (2, 5), (3, 8), (11, 2048)])
+def test_where_all_coalitions_fit_the_budget_they_are_all_there(units, budget):
+    (found, weights), (every, wanted) = (
+        Sampled(budget).draw(units, generator()),
+        Everything().draw(units, generator()),
     )
-    by_hand = torch.zeros_like(given.x)
-    for i, j in combinations(range(width), 2):
-        share = weight[i, j] * given.x[:, i] * given.x[:, j] / 2
-        by_hand[:, i] += share
-        by_hand[:, j] += share
-    assert error(kernel_shap(given, n_samples=256), by_hand) < 1e-6
+    assert torch.equal(found, every)
+    assert torch.equal(weights, wanted)
 
 
-def test_kernel_shap_equals_that_of_the_shap_package():
-    given = case(6)
-    explainer = shap.KernelExplainer(
-        lambda rows: given.model(torch.tensor(rows)).numpy(), given.baseline[None].numpy()
-    )
-    peer = explainer.shap_values(given.x.numpy(), nsamples=2**6, l1_reg=False, silent=True)
-    wanted = torch.tensor(peer)[torch.arange(4), :, given.target]
-    torch.testing.assert_close(kernel_shap(given), wanted, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(("units", "budget"), PLANS)
+def test_every_size_has_the_weight_of_its_law_on_average(units, budget):
+    """1 / (units - 1) for each; sizes that the budget exhausts have it exactly, every time."""
+    draws = [Sampled(budget).draw(units, generator(seed)) for seed in range(60)]
+    mass = torch.stack([mass_of_sizes(*d) for d in draws])[:, 1:units]
+    # a size is met by pairs of one weight, strata apart: no more spread than if they came independently
+    law, heaviest = 1 / (units - 1), max(d[1].max().item() for d in draws)
+    assert (mass.mean(0) - law).abs().max() < 4.5 * math.sqrt(2 * heaviest * law / 60) + 1e-12
+    for size in range(1, units):
+        listed = all(sets_of_size(d[0], size) == math.comb(units, size) for d in draws[:3])
+        if listed and mass[:3, size - 1].unique().numel() == 1:
+            assert mass[0, size - 1].item() == pytest.approx(law, abs=1e-12)
+    # strata: a size is never further from its share than two draws' worth
+    assert (mass - law).abs().max() <= 2 * 2 * heaviest
 
 
-# ---- LIME -----------------------------------------------------------------------------------------------
+def sets_of_size(coalitions, size):
+    return len({s for s in sets(coalitions[coalitions.sum(1) == size])})
 
 
-@pytest.mark.parametrize("groups", [None, torch.tensor([5, 1, 1, 8, 5, 3, 3, 3])])
-@pytest.mark.parametrize(("width", "penalty"), [(0.25, 1.0), (0.6, 0.0), (0.1, 20.0)])
-def test_lime_is_the_ridge_of_scikit_learn_on_the_same_masks(groups, width, penalty):
-    given = case(8, groups=groups)
-    units = units_of(given)
-    count = int(units.max()) + 1
-    present = torch.rand(300, count, generator=generator(11)) < 0.5
-    masks = torch.cat([torch.ones(1, count, dtype=torch.bool), present])
-    outputs = slow_outputs(given, masks[:, units][None]).numpy()
-    z = masks.double().numpy()
-    cosine = [row @ np.ones(count) / (np.linalg.norm(row) * np.sqrt(count)) if row.any() else 0 for row in z]
-    weights = np.exp(-((1 - np.array(cosine)) ** 2) / width**2 / 2)
-    fitted = [Ridge(alpha=penalty).fit(z, row, sample_weight=weights).coef_ for row in outputs]
-    slopes = torch.tensor(np.array(fitted))
-    found = lime(
-        dataclasses.replace(given, rng=generator(11)), n_samples=300, kernel_width=width, penalty=penalty
-    )
-    wanted = (slopes / units.bincount())[:, units]
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9)
+@pytest.mark.parametrize(
+    ("units", "budget", "exhausted"), [(12, 500, [1]), (12, 700, [1, 2]), (110, 2048, []), (6, 60, [1, 2])]
+)
+def test_sizes_that_the_budget_exhausts_are_listed_whole(units, budget, exhausted):
+    found, weights = Sampled(budget).draw(units, generator())
+    for size in exhausted:
+        for s in (size, units - size):
+            mine = found.sum(1) == s
+            assert sorted(map(sorted, sets(found[mine]))) == [list(c) for c in combinations(range(units), s)]
+            assert weights[mine].tolist() == pytest.approx(
+                [1 / (units - 1) / math.comb(units, s)] * mine.sum()
+            )
+    others = ~sum((found.sum(1) == s) | (found.sum(1) == units - s) for s in [0, *exhausted]).bool()
+    assert weights[others].max() - weights[others].min() < 1e-15  # and what is drawn weighs the same
 
 
-def test_lime_without_a_penalty_finds_an_additive_function():
-    given = case(8, baseline=0.0)
-    weight = draw(8, 2, seed=6)
-    layer = nn.Linear(8, 2, bias=False).double().requires_grad_(False)
-    layer.weight.copy_(weight.T)
-    given = dataclasses.replace(given, model=layer)
-    found = lime(given, n_samples=200, penalty=0.0)
-    torch.testing.assert_close(found, given.x * weight.T[given.target], rtol=0, atol=1e-9)
+def test_the_middle_size_is_listed_once_and_not_once_again_as_its_complement():
+    """Of 4 units a budget of 14 has 6 pairs: all 4 of sizes 1 and 3, and 2 of the 3 within size 2."""
+    found, weights = Sampled(14).draw(4, generator())
+    assert len(set(sets(found))) == 12
+    assert mass_of_sizes(found, weights)[1:4].tolist() == pytest.approx([1 / 3] * 3)
+    seen = set()
+    for seed in range(40):
+        middle = [s for s in sets(Sampled(14).draw(4, generator(seed))[0]) if len(s) == 2]
+        assert len(set(middle)) == 4
+        seen |= {frozenset(middle)}
+    assert len(seen) == 3  # each of the 3 pairs may be the one that is left out
 
 
-def test_lime_and_kernel_shap_hang_on_their_generator_alone():
-    for method in (lime, kernel_shap):
-        given = case(13)
-        first, again, other = (method(dataclasses.replace(given, rng=generator(s))) for s in (0, 0, 1))
+@pytest.mark.parametrize(
+    ("units", "budget"), [(4, 14), (6, 40), (8, 200), (10, 1000), (12, 2048), (13, 2048)]
+)
+def test_no_coalition_comes_twice_where_those_of_its_size_can_be_listed(units, budget):
+    for seed in range(10):
+        found, _ = Sampled(budget).draw(units, generator(seed))
+        assert len(set(sets(found))) == len(found)
+
+
+def test_no_size_is_ever_asked_for_more_than_it_has():
+    """Every small plan there is: as many coalitions as weights, none twice."""
+    for units in range(1, 9):
+        for budget in range(4, 2**units + 3):
+            found, weights = Sampled(budget).draw(units, generator(budget))
+            assert len(found) == len(weights)
+            assert found.unique(dim=0).shape == found.shape
+
+
+def test_beyond_what_is_listed_coalitions_are_drawn_of_the_size_that_was_asked(monkeypatch):
+    monkeypatch.setattr(module, "LISTED", 1)
+    found, weights = Sampled(2000).draw(20, generator())
+    assert mass_of_sizes(found, weights)[1:20].tolist() == pytest.approx([1 / 19] * 19, abs=4 / 2000)
+    share = found[:999].double().mean(0)  # of the smaller of each pair
+    assert (share - share.mean()).abs().max() < 4.5 * 0.5 / math.sqrt(999)
+
+
+@pytest.mark.parametrize("units", [12, 20, 110])
+def test_every_unit_is_as_likely_in_a_coalition_of_any_size(units):
+    drawn = [Sampled(500).draw(units, generator(seed))[0] for seed in range(20)]
+    found = torch.cat(drawn)
+    size = found.sum(1)
+    for s in (1, 2, units // 2, units - 1):
+        mine = found[size == s].double()
+        share, error = s / units, math.sqrt(s / units * (1 - s / units) / len(mine))
+        assert (mine.mean(0) - share).abs().max() < 4.5 * error
+
+
+def test_a_design_hangs_on_its_generator_alone():
+    for design in (Sampled(100), Walks(5), Walks(3, paired=True)):
+        first, other = design.draw(13, generator(0)), design.draw(13, generator(1))
         torch.rand(3)
-        assert torch.equal(first, again)
-        assert not torch.equal(first, other)
+        assert torch.equal(first[0], design.draw(13, generator(0))[0])
+        assert not torch.equal(first[0], other[0])
+        assert torch.equal(first[1].sort()[0], first[1].sort()[0])
+
+
+def test_thousands_of_units_are_no_burden():
+    """Sizes and their numbers by logarithms: C(10000, 5000) is never formed."""
+    start = time.process_time()
+    found, weights = Sampled(64).draw(10_000, generator())
+    assert time.process_time() - start < 1
+    assert found.shape == (62, 10_000)
+    assert weights.sum().item() == pytest.approx(1)
+    size = found[:31].sum(1).sort()[0]
+    # one draw from each of 31 strata of the sizes 1 to 5000
+    assert ((size - 1) * 31 // 5000).tolist() == list(range(31))
+
+
+# ---- walks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("units", [2, 3, 9])
+@pytest.mark.parametrize("paired", [False, True])
+def test_walks_are_chains_that_grow_by_one_unit_and_pairs_are_walked_backwards(units, paired):
+    found, weights = Walks(6, paired).draw(units, generator())
+    walks = found.view(-1, units - 1, units)
+    assert len(walks) == (12 if paired else 6)
+    assert torch.equal(walks.sum(2), torch.arange(1, units).expand(len(walks), -1))
+    assert (walks[:, 1:] >= walks[:, :-1]).all()  # nobody leaves
+    assert weights.tolist() == [1 / len(found)] * len(found)
+    if paired:
+        orders = [arrivals(walk) for walk in walks]
+        assert [o[::-1] for o in orders[:6]] == orders[6:]
+
+
+def arrivals(walk):
+    """The order in which units come."""
+    ends = torch.cat([torch.zeros_like(walk[:1]), walk, torch.ones_like(walk[:1])])
+    return (ends[1:] & ~ends[:-1]).int().argmax(1).tolist()
+
+
+def test_every_order_is_as_likely():
+    walks = Walks(6000).draw(3, generator())[0].view(-1, 2, 3)
+    orders = [tuple(arrivals(walk)) for walk in walks]
+    counts = [orders.count(order) for order in set(orders)]
+    assert len(counts) == 6
+    assert max(abs(c - 1000) for c in counts) < 4.5 * math.sqrt(1000 * 5 / 6)
+
+
+def test_a_walk_of_one_unit_has_no_step():
+    found, weights = Walks(4).draw(1, generator())
+    assert found.shape == (0, 1)
+    assert weights.shape == (0,)
+
+
+# ---- tables ---------------------------------------------------------------------------------------------
+
+DESIGNS = [Everything(), Alone(), Sampled(6), Walks(3), Walks(2, paired=True)]
+
+
+def slow_row(given, row, kept, filler):
+    """The explained output of one row with the units outside `kept` taken from the filler."""
+    x = given.x[row].clone()
+    for feature, unit in enumerate(units_of(given).tolist()):
+        if unit not in kept:
+            x[feature] = filler[feature]
+    return given.model(x[None])[0, given.target[row]].item()
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=str)
+@pytest.mark.parametrize("value", ["baseline", "marginal"])
+def test_a_table_holds_the_outputs_of_its_coalitions_and_of_both_ends(design, value):
+    given = case(5, groups=GROUPS)
+    found = table(given, design, value)
+    fillers = given.baseline[None] if value == "baseline" else given.background
+    assert found.outputs.dtype == torch.float64
+    for row in range(4):
+
+        def output(kept, row=row):
+            return sum(slow_row(given, row, kept, f) for f in fillers) / len(fillers)
+
+        wanted = [output(kept) for kept in sets(found.coalitions)]
+        assert found.outputs[row].tolist() == pytest.approx(wanted, abs=1e-12)
+        assert found.whole[row].item() == pytest.approx(output({0, 1, 2}), abs=1e-12)
+        assert found.empty[row].item() == pytest.approx(output(set()), abs=1e-12)
+
+
+@pytest.mark.parametrize("value", ["baseline", "marginal"])
+@pytest.mark.parametrize(
+    ("design", "each"),
+    [(Everything(), 2**6), (Sampled(64), 2**6), (Sampled(63), 62), (Alone(), 8), (Walks(4), 22)],
+    ids=str,
+)
+def test_a_table_takes_no_more_model_rows_than_it_says(design, each, value):
+    """All coalitions have both ends among them; other designs need two rows more."""
+    asked = []
+    given = case(6)
+    given.model.register_forward_hook(lambda _, inputs, __: asked.append(len(inputs[0])))
+    found = table(given, design, value)
+    assert sum(asked) == found.rows == each * 4 * (1 if value == "baseline" else 5)
+
+
+def test_only_a_table_of_all_coalitions_is_exhaustive():
+    """Many walks of few units are as many coalitions as there are, and yet not all, nor in binary order."""
+    given = case(3)
+    assert table(given, Everything()).exhaustive
+    assert table(given, Sampled(8)).exhaustive
+    for design in (Sampled(7), Alone(), Walks(4), Walks(10)):
+        assert not table(given, design).exhaustive, design
+    assert table(case(1), Sampled(4)).exhaustive
+
+
+def test_a_table_of_its_own_is_drawn_from_the_case_s_generator():
+    first, again, other = (table(case(13, seed=s), Sampled(50)).coalitions for s in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_features_may_have_any_shape():
+    flat = case(6)
+    square = dataclasses.replace(
+        flat,
+        x=flat.x.view(4, 2, 3),
+        baseline=flat.baseline.view(2, 3),
+        background=flat.background.view(5, 2, 3),
+    )
+    for value in ("baseline", "marginal"):
+        first, second = (table(c, Everything(), value) for c in (flat, square))
+        torch.testing.assert_close(first.outputs, second.outputs)
+    assert units_of(square).tolist() == [[0, 1, 2], [3, 4, 5]]

@@ -23,7 +23,7 @@ from assay.benchmarks.plugin import Case
 from assay.benchmarks.randomness import rng_for
 from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.truth import exact_attribution
-from assay.benchmarks.yardstick import Yardstick
+from assay.benchmarks.yardstick import Aim, Yardstick
 
 load_plugins()
 TESTS = {
@@ -80,7 +80,7 @@ def test_precision_a_row_favours_gradients_and_its_yardsticks_say_so():
     yardstick = Yardstick(problem, case, "leaky")
 
     def score(values, estimand):
-        return yardstick.rows_of(metric, yardstick.evidence(values, estimand, True)).mean()
+        return yardstick.rows_of(metric, yardstick.evidence(values, Aim(estimand))).mean()
 
     truths = {e: exact_attribution(problem, target, e) for e in ("gradient", "gradient_x_input", "ablation")}
     leak = {"gradient": weights.expand_as(x), "gradient_x_input": weights * x, "ablation": weights * x}
@@ -91,7 +91,7 @@ def test_precision_a_row_favours_gradients_and_its_yardsticks_say_so():
         estimand,
         truth,
     ) in truths.items():  # so every score stands beside what the exact answer gets, and chance
-        chance, ceiling = yardstick.bounds(metric, estimand, True)
+        chance, ceiling = yardstick.bounds(metric, Aim(estimand))
         assert ceiling.mean() == score(truth, estimand)
         assert chance.mean() == pytest.approx(10 / 110, abs=0.02)
         assert ceiling.mean() > found[estimand]

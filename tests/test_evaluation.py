@@ -109,12 +109,12 @@ def exact_path(case, /):
     return truth.integrated_gradients(*_parts(case)[:3])
 
 @method(paper=URL, estimand="shapley")
-def exact_shapley(case, /):
+def exact_values(case, /):
     return truth.shapley(*_parts(case))
 
 @method(paper=URL)
 def exact_of_none(case, /):
-    return exact_shapley(case)
+    return exact_values(case)
 """
 EXACT_NAMES = [line[4 : line.index("(")] for line in EXACT.splitlines() if line.startswith("def exact")]
 
@@ -151,6 +151,60 @@ def test_a_map_of_sizes_is_held_against_the_size_of_the_truth(load):
     load(EXACT)
     (row,) = rows(model=["oracle"], method=["exact_size"], metric=["uscore"])
     assert (row["value"], row["ceiling"]) == pytest.approx((1, 1), abs=1e-6)
+
+
+MARGINAL = """
+from assay.benchmarks.perturb import difference
+
+def _mean(estimand, case):
+    f = truth.explained_output(copy.deepcopy(case.model).double(), case.target)
+    x, units = case.x.double(), [torch.tensor([i]) for i in range(case.x.shape[1])]
+    each = []
+    for row in case.background.double():
+        parts = (f, x, row.expand_as(x), units)
+        each.append(getattr(truth, estimand)(*parts[: 3 if estimand == "integrated_gradients" else 4]))
+    return torch.stack(each).mean(0)
+
+@method(paper=URL, estimand="shapley", value="marginal", promises="complete")
+def marginal_values(case, /):
+    return _mean("shapley", case)
+
+@method(paper=URL, estimand="ablation", value="marginal")
+def marginal_ablation(case, /):
+    return _mean("ablation", case)
+
+@method(paper=URL, estimand="integrated_gradients", value="marginal", promises="complete")
+def expected_path(case, /):
+    return _mean("integrated_gradients", case)
+
+@method(paper=URL, estimand="shapley", promises="complete")
+def in_disguise(case, /):
+    return _mean("shapley", case)
+"""
+
+
+def test_a_marginal_method_is_held_against_the_marginal_truth(load, monkeypatch):
+    """One that says baseline and means the background is found out, by every metric that sees scale."""
+    monkeypatch.setattr("assay.datasets.symbolic.BACKGROUND", 6)
+    load(MARGINAL)
+    right = ["marginal_values", "marginal_ablation", "expected_path"]
+    given = {"dataset": [DATA.replace("rows=400", "rows=403")], "model": ["oracle"]}
+    given |= {"metric": ["uscore", "attribution_error", "auroc"]}
+    found = rows(method=[*right, "exact_shapley[value=marginal]", "in_disguise"], **given)
+    for row in found:
+        if row["metric"] == "auroc" or row["method"] != "in_disguise":
+            assert row["skill"] == pytest.approx(1, abs=1e-5), row
+            assert row["reason"] == "" or row["method"] == "in_disguise"
+        else:
+            assert row["skill"] < 0.97
+            assert "promise broken" in row["reason"]
+
+
+def test_completeness_is_of_what_the_method_means_by_absent():
+    methods = ["exact_shapley", "exact_shapley[value=marginal]", "kernel_shap[value=marginal,budget=200]"]
+    for row in rows(model=["linear"], method=methods, metric=["completeness"]):
+        assert row["value"] < 1e-4, row
+        assert row["reason"] == ""
 
 
 def test_where_no_attribution_can_be_wrong_the_cell_is_trivial():
@@ -254,12 +308,12 @@ def only_groups(evidence, /):
 
 
 def test_a_method_that_needs_what_the_model_lacks_is_skipped():
-    found = rows(model=["boosted_trees[trees=3]", "oracle"], method=["gradient", "deep_lift"])
+    found = rows(model=["boosted_trees[trees=3]", "oracle"], method=["gradient", "deep_shap"])
     ends = {(r["model"], r["method"]): (r["status"], r["reason"]) for r in found}
     trees = "boosted_trees[trees=3]"
     assert ends[trees, "gradient"] == ("skipped", "needs a gradient, and boosted_trees has none")
     assert ends["oracle", "gradient"][0] == "ok"
-    assert ends["oracle", "deep_lift"] == ("skipped", "needs a network of layers, and oracle is none")
+    assert ends["oracle", "deep_shap"] == ("skipped", "needs a network of layers, and oracle is none")
 
 
 def test_without_a_known_function_truth_metrics_are_skipped_and_the_others_are_not():
@@ -395,17 +449,39 @@ def half(case, /):
     )
     (row,) = rows(method=["half"])
     assert row["status"] == "ok"
-    assert row["reason"] == "halves everything; promise broken: misses f(x) - f(baseline) by 50.0% on average"
+    assert (
+        row["reason"]
+        == "halves everything; promise broken: misses f(x) - f(everything absent) by 50.0% on average"
+    )
 
 
 def test_costs_tell_how_often_the_model_was_asked():
-    """By hand for 8 features: one row; one for each feature and the whole; every coalition, 2^8."""
-    wanted = {"gradient": 1, "feature_ablation": 9, "kernel_shap": 256, "integrated_gradients": 50}
+    """By hand for 8 features: one row; one for each feature, and both ends; every coalition, 2^8."""
+    wanted = {"gradient": 1, "feature_ablation": 10, "kernel_shap": 256, "saliency": 1}
     (unit, cells), *_ = planned(method=list(wanted)).items()
     costs = {r.row["method"]: r.row for r in run_unit(unit, cells) if r.table == "costs"}
     assert {m: c["model_rows_per_row"] for m, c in costs.items()} == wanted
+    backward = {"gradient": 1, "feature_ablation": 0, "kernel_shap": 0, "saliency": 1}
+    assert {m: c["backward_rows_per_row"] for m, c in costs.items()} == backward
     assert all(c["seconds"] > 0 and c["peak_mb"] > 0 for c in costs.values())
     assert costs["kernel_shap"]["completeness_error"] < 1e-5 < costs["gradient"]["completeness_error"]
+
+
+def test_what_a_method_says_of_its_choices_stands_beside_its_cost_and_not_beside_its_score(load):
+    load(
+        """
+from assay.benchmarks.plugin import Remark
+
+@method(paper=URL)
+def chooses(case, /):
+    warnings.warn(Remark("took\\nthe third"))
+    return case.x
+"""
+    )
+    (unit, cells), *_ = planned(method=["chooses"]).items()
+    found = {r.table: r.row for r in run_unit(unit, cells)}
+    assert found["costs"]["remark"] == "took the third"
+    assert (found["scores"]["status"], found["scores"]["reason"]) == ("ok", "")
 
 
 def test_a_metric_may_run_the_method_again(load):
@@ -459,10 +535,11 @@ def test_what_a_metric_does_to_a_map_reaches_no_other_metric(load):
 @metric(paper=URL, family="ground truth", best=1.0, worst=0.0)
 def careless(evidence, /):
     evidence.attribution.abs_().mul_(evidence.relevant)
+    evidence.empty.fill_(1e3)
     return evidence.attribution.sum(1)
 """
     )
-    metrics = ["uscore", "auroc"]
+    metrics = ["uscore", "auroc", "completeness"]
     alone = values(rows(metric=metrics))
     assert values(rows(metric=["careless", *metrics])).items() >= alone.items()
 
@@ -482,6 +559,20 @@ def scaling(problem, rng, /):
     metrics = ["auroc", "uscore", "deletion"]
     alone = values(rows(dataset=data, model=["linear"], metric=metrics))
     assert values(rows(dataset=data, model=["scaling", "linear"], metric=metrics)).items() >= alone.items()
+
+
+def test_what_a_metric_explains_anew_hangs_on_no_other_metric(load):
+    """The case that a metric is given has a generator of its own: two that draw do not take turns."""
+    text = """
+@metric(paper=URL, family="axiom", best=0.0, worst=math.inf, ceiling="best")
+def {name}(evidence, /):
+    return (evidence.explain(evidence.case) - evidence.attribution).abs().sum(1)
+"""
+    load("import math\n" + "".join(text.format(name=name) for name in ("restless", "restless_too")))
+    alone = values(rows(method=["random"], metric=["restless_too"]))
+    both = values(rows(method=["random"], metric=["restless", "restless_too"]))
+    assert both.items() >= alone.items()
+    assert all(value > 0 for value, _ in alone.values())
 
 
 def test_a_score_does_not_hang_on_what_is_computed_beside_it():

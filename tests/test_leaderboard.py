@@ -286,7 +286,7 @@ def test_costs_are_medians_a_row():
 
 
 def test_a_reader_is_told_of_broken_promises_and_failures_and_on_which_models():
-    promise = "promise broken: misses f(x) - f(baseline) by 5.0% on average"
+    promise = "promise broken: misses f(x) - f(everything absent) by 5.0% on average"
     rows = [
         score("a", 0.5, model="mlp", reason=promise),
         score("a", 0.5, model="cnn", reason=f"is input x gradient at GELU: no rule; {promise}"),
@@ -295,8 +295,8 @@ def test_a_reader_is_told_of_broken_promises_and_failures_and_on_which_models():
         score("c", 0.5),
     ]
     notes = board(rows)["note"]
-    assert "promise broken on cnn, mlp" in notes["a"]
-    assert "input x gradient on cnn" in notes["a"]
+    assert "promise broken on cnn, mlp (by up to 5%)" in notes["a"]
+    assert "is input x gradient at GELU on cnn" in notes["a"]
     assert "trees" not in notes["a"]
     assert notes["b"] == "failed on mlp"
     assert notes["c"] == ""

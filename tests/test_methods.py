@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from assay.benchmarks.evaluation import train
-from assay.benchmarks.explaining import attribute, explainer
+from assay.benchmarks.explaining import attribute, explainer, inapplicable, value_of
 from assay.benchmarks.grid import Unit
 from assay.benchmarks.perturb import difference
-from assay.benchmarks.plugin import DATASETS, METHODS, MODELS, Case
+from assay.benchmarks.plugin import DATASETS, METHODS, MODELS, Case, NotApplicable
 from assay.benchmarks.randomness import rng_for, seeded
 from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting, settings
@@ -25,10 +25,15 @@ from assay.benchmarks.truth import exact_attribution, explained_output, integrat
 torch.set_num_threads(1)
 load_plugins()
 NAMES = [plugin.name for plugin in METHODS]
-COMPLETE = [plugin.name for plugin in METHODS if plugin.facts["complete"]]
-SHAPLEY = ["kernel_shap", "permutation_shap", "shapley_sampling"]
-MONTE_CARLO = ["gradient_shap", "smooth_grad", *SHAPLEY]
+DRAWS = {"random", "lime", "gradient_shap", "smooth_grad", "feature_permutation"}
+DRAWS |= {"kernel_shap", "permutation_shap", "shapley_sampling"}
+CALM = {"constant", "gradient", "saliency", "input_x_gradient", "integrated_gradients", "deep_lift"}
+CALM |= {"deep_shap", "feature_ablation", "exact_shapley"}
 NETWORK = setting(MODELS["mlp"], {})  # as the methods' declarations see it: a gradient, and layers
+NAMES = [name for name in NAMES if not inapplicable(setting(METHODS[name], {}), NETWORK)]
+COMPLETE = [name for name in NAMES if "complete" in METHODS[name].facts["promises"]]
+SHAPLEY = ["kernel_shap", "permutation_shap", "shapley_sampling"]
+MONTE_CARLO = ["gradient_shap", "smooth_grad", "feature_permutation", *SHAPLEY]
 
 
 def generator(seed=0):
@@ -65,10 +70,24 @@ def case(*shape, rows=6, baseline=0.0, **changed):
     return Case(**given | changed)
 
 
+# what a library samples row by row takes its time; these have tests of their own with more
+SLOW = {name for name in NAMES if name.startswith(("captum_", "shap_", "partition_"))}
+
+
+def method(name, **parameters):
+    quick = {"budget": 40} if name in SLOW and "budget" in METHODS[name].parameters else {}
+    return setting(METHODS[name], quick | parameters)
+
+
 def run(name, given, **parameters):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in a run: libraries warn of their own ways
-        return explainer(setting(METHODS[name], parameters))(given)
+        try:
+            return explainer(method(name, **parameters))(given)
+        except NotApplicable as why:
+            if name in DRAWS | CALM:
+                raise
+            pytest.skip(str(why))
 
 
 def again(given, seed):
@@ -88,7 +107,7 @@ def precise(given):
 # ---- on a linear model ----------------------------------------------------------------------------------
 
 ADDITIVE = ["input_x_gradient", "feature_ablation", "gradient_shap", "integrated_gradients"]
-ADDITIVE += ["deep_lift", "deep_shap", *SHAPLEY]
+ADDITIVE += ["deep_lift", "deep_shap", "exact_shapley", *SHAPLEY]
 
 
 @pytest.mark.parametrize("name", ADDITIVE)
@@ -97,6 +116,14 @@ def test_on_a_linear_model_from_0_an_additive_method_gives_w_x(name):
     given = case(model=nn.Sequential(nn.Flatten(), layer).eval(), target=torch.arange(6) % 3)
     wanted = layer.weight[given.target] * given.x
     torch.testing.assert_close(run(name, given).float(), wanted, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", SHAPLEY)
+def test_on_a_linear_model_sampled_shapley_values_are_w_x_too(name):
+    layer = nn.Linear(7, 1).requires_grad_(False)
+    given = case(model=nn.Sequential(nn.Flatten(), layer).eval())
+    found = run(name, given, budget=40)
+    torch.testing.assert_close(found.float(), layer.weight * given.x, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["gradient", "saliency", "smooth_grad"])
@@ -133,8 +160,7 @@ def test_gradient_shap_goes_to_the_integrated_gradients():
     given = case(baseline=0.3)
     wanted = integrated_gradients(*precise(given))
     few, many = (
-        ((run("gradient_shap", given, n_samples=n) - wanted).norm() / wanted.norm()).item()
-        for n in (50, 5000)
+        ((run("gradient_shap", given, budget=n) - wanted).norm() / wanted.norm()).item() for n in (50, 5000)
     )
     assert many < few / 5  # a tenth, on average
     assert many < 0.02
@@ -170,8 +196,7 @@ def test_deep_lift_and_deep_shap_agree_where_both_have_the_rule(activation):
 def test_deep_lift_by_captum_s_rules_is_input_x_gradient_and_is_reported(activation):
     given = case(model=network(7, activation=activation))
     assert torch.equal(run("deep_lift", given, rule="captum"), run("input_x_gradient", given))
-    (method,) = settings(METHODS, "deep_lift[rule=captum]")
-    found = attribute(method, NETWORK, given, "key")
+    found = attribute(method("deep_lift", rule="captum"), NETWORK, given, "key")
     assert found.status == "ok"
     assert found.completeness_error > 0.1
     assert "promise broken" in found.reason
@@ -188,7 +213,9 @@ def test_a_broken_promise_of_deep_shap_is_reported_where_shap_has_no_rule():
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_promise_of_completeness_is_kept_on_a_network(name):
     given = case(baseline=0.3)
-    found = attribute(setting(METHODS[name], {}), NETWORK, given, "key")
+    found = attribute(method(name), NETWORK, given, "key")
+    if found.status == "skipped":
+        pytest.skip(found.reason)
     assert found.completeness_error < 1e-4
     assert found.reason == ""
 
@@ -215,42 +242,37 @@ def exact_shapley(given):
     return shapley(of_units, ones, torch.zeros_like(ones), [torch.tensor([i]) for i in range(len(names))])
 
 
-MANY = {
-    "permutation_shap": {"n_permutations": 100},
-    "shapley_sampling": {"n_samples": 1000},
-    "kernel_shap": {},
-}
-
-
-@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("name", SHAPLEY)
 def test_with_many_samples_shapley_methods_reach_the_exact_values(name):
-    given = case(baseline=0.3, rows=2)
+    given = case(12, baseline=0.3, rows=2, model=network(12))
     wanted = exact_shapley(given)
-    assert (run(name, given, **MANY[name]) - wanted).norm() / wanted.norm() < 0.05
+    assert (run(name, given, budget=4000) - wanted).norm() / wanted.norm() < 0.15
 
 
-def test_permutation_shap_walks_as_many_orders_as_it_is_asked_to():
-    """Forwards and backwards: 2 d + 1 outputs an order and row, the first of which every walk repeats."""
-    rows = {}
-    for n in (1, 2, 5, 10):
-        method = setting(METHODS["permutation_shap"], {"n_permutations": n})
-        rows[n] = attribute(method, NETWORK, case(), "key").model_rows
-    walk = rows[2] - rows[1]
-    assert walk >= 6 * 2 * 7
-    assert rows[5] - rows[1] == 4 * walk
-    assert rows[10] - rows[1] == 9 * walk
+@pytest.mark.parametrize("name", [*SHAPLEY, "exact_shapley"])
+def test_where_all_coalitions_fit_shapley_methods_are_exact(name):
+    given = case(baseline=0.3, rows=2)
+    torch.testing.assert_close(run(name, given), exact_shapley(given), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "order"), [("shapley_sampling", 6), ("permutation_shap", 2 * 6)])
+def test_methods_of_orders_walk_as_many_as_their_budget_allows(name, order):
+    """Of 7 units: 6 outputs an order, or there and back, and both ends, which all orders share."""
+    for budget in (14, 25, 26, 27, 62, 127):
+        rows = attribute(method(name, budget=budget), NETWORK, case(), "key").model_rows
+        assert rows == 6 * (2 + (budget - 2) // order * order)
 
 
 GROUPS = torch.tensor([5, 1, 1, 8, 5, 3, 3])
 TIED = {"groups": GROUPS, "baseline": 0.3, "rows": 2}
 
 
-@pytest.mark.parametrize("name", SHAPLEY)
+@pytest.mark.parametrize("name", [*SHAPLEY, "exact_shapley"])
 def test_shapley_methods_play_the_units_and_not_their_features(name):
     given = case(**TIED)
-    found, wanted = run(name, given, **MANY[name]), exact_shapley(given)
+    found, wanted = run(name, given), exact_shapley(given)
     sums = torch.stack([found[:, unit == GROUPS].sum(1) for unit in GROUPS.unique()], 1)
-    assert (sums - wanted).norm() / wanted.norm() < 0.05
+    torch.testing.assert_close(sums, wanted, rtol=0, atol=1e-6)
 
 
 def test_feature_ablation_takes_units_away_and_hands_out_what_that_costs():
@@ -264,7 +286,9 @@ def test_feature_ablation_takes_units_away_and_hands_out_what_that_costs():
 
 @pytest.mark.parametrize("name", COMPLETE)
 def test_a_promise_of_completeness_is_kept_with_units(name):
-    found = attribute(setting(METHODS[name], {}), NETWORK, case(**TIED), "key")
+    found = attribute(method(name), NETWORK, case(**TIED), "key")
+    if found.status == "skipped":
+        pytest.skip(found.reason)
     assert found.completeness_error < 1e-4
 
 
@@ -295,7 +319,8 @@ def trained():
 def sampling_error(name):
     """Relative L2 error of one run from its randomness alone, and all in all."""
     problem, given = trained()
-    truth = exact_attribution(problem, given.target, METHODS[name].facts["estimand"])
+    value = value_of(setting(METHODS[name], {}))
+    truth = exact_attribution(problem, given.target, METHODS[name].facts["estimand"], value)
     first, second = (run(name, again(given, seed)) for seed in (1, 2))
     assert not torch.equal(first, second)
     own = (first - second).norm() / math.sqrt(2) / truth.norm()
@@ -333,7 +358,7 @@ def traces(given):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_leaves_model_inputs_and_global_randomness_as_they_were(name):
-    given = case(2, 3, 3, model=network(2, 3, 3, outputs=3), target=torch.arange(6) % 3)
+    given = case(2, 2, 3, model=network(2, 2, 3, outputs=3), target=torch.arange(6) % 3)
     before = traces(given)
     found = run(name, given)
     assert traces(given) == before
@@ -343,17 +368,20 @@ def test_a_method_leaves_model_inputs_and_global_randomness_as_they_were(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_map_hangs_on_its_generator_and_not_on_the_global_ones(name):
-    given = case()
+    given = case(12, model=network(12))  # whose coalitions exceed the budgets
     first = run(name, again(given, 1))
     torch.rand(1)
     random.random()
     np.random.rand()  # noqa: NPY002
     assert torch.equal(run(name, again(given, 1)), first)
-    draws = {"random", "lime", *MONTE_CARLO} - {"kernel_shap"}  # which has all coalitions of 7 features
-    assert torch.equal(run(name, again(given, 2)), first) == (name not in draws)
+    if name in DRAWS | CALM:
+        assert torch.equal(run(name, again(given, 2)), first) == (name in CALM)
 
 
-@pytest.mark.parametrize("name", NAMES)
+ANEW = {"untrained_gradient", "shap_gradient", "adversarial_gradient_integration"}  # draw by the output
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - ANEW))
 def test_the_output_that_is_explained_is_the_row_s_own(name):
     """A row of class 1 gets the map that it would get if output 1 were all there is."""
     whole = case(model=network(7, outputs=3), target=torch.arange(6) % 3)
@@ -385,16 +413,30 @@ def with_dropout():
     return dataclasses.replace(given, model=net, x=given.x[:4], target=given.target[:4])
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"random", "lime", *MONTE_CARLO}))
+@pytest.mark.parametrize("name", NAMES)
 def test_dropout_is_off_while_a_map_is_made(name):
     """Defect 7 of the paper's code: a map that changes from run to run, with the model in train mode."""
-    given = with_dropout()
-    assert torch.equal(run(name, again(given, 1)), run(name, again(given, 2)))
+    given, modes = with_dropout(), set()
+    handles = [
+        m.register_forward_pre_hook(lambda module, _: modes.add(module.training))
+        for m in given.model.modules()
+        if isinstance(m, nn.Dropout)
+    ]
+    try:
+        maps = [run(name, again(given, seed)) for seed in (1, 2)]
+    except NotApplicable:
+        assert name == "exact_shapley"  # 23 units are too many
+        return
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert modes <= {False}
+    assert name not in CALM or torch.equal(*maps)
 
 
 def test_no_method_sees_the_truth():
     fields = {field.name for field in dataclasses.fields(Case)}
-    assert fields == {"model", "x", "target", "baseline", "background", "groups", "rng"}
+    assert fields == {"model", "x", "target", "baseline", "background", "groups", "rng", "shared"}
 
 
 # ---- controls -------------------------------------------------------------------------------------------

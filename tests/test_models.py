@@ -24,6 +24,7 @@ load_plugins()
 DATA = Setting("toy", (), "1", "toy")
 SMALL = {
     "boosted_trees": "boosted_trees[trees=5]",
+    "random_forest": "random_forest[trees=5]",
     "linear": "linear",
     "mlp": "mlp[depth=1,width=8]",
     "oracle": "oracle",

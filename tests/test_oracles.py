@@ -11,6 +11,7 @@ from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from assay import metrics
+from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METRICS, Case, Evidence
 
 METRICS.discover(metrics)
@@ -60,6 +61,7 @@ def evidence(a, *, relevant=None, truth=None, other=None, **case):
         attribution=a,
         masks={"relevant": relevant},
         truth=truth,
+        empty=empty_output(Case(**given)),
         other=other,
         explain=lambda _: a,
         rng=generator(),
@@ -219,6 +221,16 @@ def test_completeness_equals_its_twin():
     assert score("completeness", at_baseline).tolist() == [0, 0]
 
 
+def test_completeness_holds_the_sum_against_what_absent_means_to_the_method():
+    """The same map adds up against the background's mean output, and not against the baseline's."""
+    e = evidence(maps(6))
+    total = e.case.output(e.case.x) - empty_output(e.case, "marginal")
+    complete = replace(e, attribution=(total / 6)[:, None].expand(10, 6))
+    marginal = replace(complete, empty=empty_output(e.case, "marginal"))
+    assert score("completeness", marginal).max() < 1e-12
+    assert score("completeness", complete).mean() > 0.05
+
+
 STEPS = [(128, range(8)), (7, range(8)), (3, (0, 2, 5, 7)), (1, (0, 7))]
 
 
@@ -264,7 +276,7 @@ def linear(weight, x, baseline=0.5):
     a = weight * (x - baseline)
     e = evidence(a, relevant=weight[None] != 0, truth=a, other=a, x=x, model=Curved(weight, 0.0))
     case = replace(e.case, baseline=torch.full_like(weight, baseline), target=torch.zeros(len(a)).long())
-    return replace(e, case=case)
+    return replace(e, case=case, empty=empty_output(case))
 
 
 ONE = ("uscore", "functional_precision", "global_precision", "attribution_mass", "auroc", "average_precision")

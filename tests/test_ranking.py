@@ -10,6 +10,7 @@ import torch
 from scipy.stats import rankdata
 
 from assay import metrics
+from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METRICS, Case, Evidence, NotApplicable
 from assay.benchmarks.ranking import (
     average_ranks,
@@ -128,7 +129,7 @@ def test_a_curve_is_the_same_in_one_chunk_and_in_many(monkeypatch):
     rank, units = unit_order(torch.randn(x.shape, generator=generator(1)), None, generator())
     counts = torch.arange(units + 1)
     whole = curve(case, rank, counts, insert=True)
-    monkeypatch.setattr("assay.benchmarks.ranking.ELEMENTS", 50)
+    monkeypatch.setattr("assay.benchmarks.ranking.NUMBERS", 50)
     torch.testing.assert_close(curve(case, rank, counts, insert=True), whole)
     for k in range(units + 1):
         with torch.no_grad():
@@ -166,7 +167,8 @@ def evidence(*feature, rows=6):
     case = Case(model=Bent(weight[:1]), x=x, target=torch.arange(rows) % 2, rng=generator(), **case)
     masks = {"relevant": torch.arange(x[0].numel()).view(1, *feature) < 3}  # they come first: the trap
     maps = {"attribution": a, "truth": truth, "other": other}
-    return Evidence(case=case, masks=masks, explain=lambda _: a, rng=generator(), **maps)
+    made = {"empty": empty_output(case), "explain": lambda _: a, "rng": generator()}
+    return Evidence(case=case, masks=masks, **made, **maps)
 
 
 def score(metric, evidence, **parameters):
@@ -199,7 +201,7 @@ def test_a_row_is_scored_the_same_in_any_batch(metric):
     want = score(metric, e)
     for rows in (slice(2, 3), slice(1, 5)):
         case = replace(e.case, x=e.case.x[rows], target=e.case.target[rows])
-        parts = {name: getattr(e, name)[rows] for name in ("attribution", "truth", "other")}
+        parts = {name: getattr(e, name)[rows] for name in ("attribution", "truth", "other", "empty")}
         torch.testing.assert_close(score(metric, replace(e, case=case, **parts)), want[rows])
 
 
@@ -207,7 +209,7 @@ def test_a_row_is_scored_the_same_in_any_batch(metric):
 def test_inputs_are_left_as_they_were(metric):
     e, untouched = evidence(2, 4), evidence(2, 4)
     score(metric, e)
-    for name in ("attribution", "truth", "other"):
+    for name in ("attribution", "truth", "other", "empty"):
         assert torch.equal(getattr(e, name), getattr(untouched, name))
     assert torch.equal(e.masks["relevant"], untouched.masks["relevant"])
     assert torch.equal(e.case.x, untouched.case.x)
@@ -246,10 +248,11 @@ def test_two_zero_maps_agree_by_chance():
 def test_a_curve_without_information_is_the_mean_over_all_orders(metric):
     e = evidence(3, rows=4000)
     case = replace(e.case, x=e.case.x[:1].expand(4000, 3), target=torch.ones(4000, dtype=torch.int64))
+    e = replace(e, truth=None, other=None, empty=empty_output(case))
     drawn = score(metric, replace(e, case=case, attribution=torch.zeros_like(e.attribution)))
     every = torch.tensor(list(permutations((1.0, 2.0, 3.0))), dtype=torch.float64)
     case = replace(case, x=case.x[:6], target=case.target[:6])
-    want = score(metric, replace(e, case=case, attribution=every, truth=None, other=None))
+    want = score(metric, replace(e, case=case, attribution=every, empty=empty_output(case)))
     error = drawn.std().item() / 4000**0.5
     assert drawn.mean().item() == pytest.approx(want.mean().item(), abs=5 * error)
     assert torch.isclose(drawn[:, None], want).any(1).all()

@@ -160,7 +160,8 @@ def test_over_a_background_it_is_the_mean_over_its_rows(monkeypatch):
     each = [attributed(given, row[None]) for row in given.background]
     wanted = torch.stack(each).mean(0)
     for elements in (1, 100, 10**6):
-        monkeypatch.setattr(perturb, "ELEMENTS", elements)
+        monkeypatch.setattr(perturb, "NUMBERS", elements)
+        monkeypatch.setattr(perturb, "FEWEST", 1)
         torch.testing.assert_close(attributed(given, given.background), wanted, rtol=1e-4, atol=1e-6)
     assert gap(wanted, given, "marginal") < 1e-4
 

@@ -1,6 +1,7 @@
 """Exact attributions against values derived by hand, against brute force, and against their axioms."""
 
 import math
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -58,10 +59,10 @@ def problem(*functions, x=None, relevant=None, baseline=0.0, groups=None):
     )
 
 
-def exact(given, estimand, target=0):
+def exact(given, estimand, target=0, value="baseline"):
     rows = given.n_explained
     targets = torch.as_tensor(target).expand(rows) if isinstance(target, int) else target
-    return exact_attribution(given, targets, estimand)
+    return exact_attribution(given, targets, estimand, value)
 
 
 def explained(given):
@@ -255,6 +256,72 @@ def test_shapley_of_groups_is_that_of_the_groups_as_players():
     torch.testing.assert_close(found[:, :2].sum(1), 2 * a + a * b**2, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(found[:, 2:4].sum(1), c**2, rtol=1e-12, atol=1e-14)
     assert (found[:, 4] == 0).all()
+
+
+def slow_shapley(f, x, baseline, units):
+    """Of one row: the mean over all orders of arrival; what a unit adds in equal shares for its features."""
+    found = torch.zeros_like(x)
+    for order in permutations(units):
+        now, before = baseline.clone(), f(baseline[None]).item()
+        for unit in order:
+            now[unit] = x[unit]
+            after = f(now[None]).item()
+            found[unit] += (after - before) / len(unit) / math.factorial(len(units))
+            before = after
+    return found
+
+
+@pytest.mark.parametrize(
+    "units", [[[0, 3], [1], [2, 4]], [[4], [2], [0], [3, 1]], [[0, 1, 2, 3, 4]], [[0], [1], [2], [3], [4]]]
+)
+def test_shapley_of_units_of_several_features_equals_its_twin(units):
+    """Every row from a baseline of its own; what is no unit stays as it is in the row."""
+    units = [torch.tensor(unit) for unit in units]
+    x, baseline = draw(4, 5), draw(4, 5, seed=1)
+    target = torch.tensor([0, 1, 1, 0])
+    model = Columns(bent, polynomial)
+    found = shapley(explained_output(model, target), x, baseline, units)
+    for i, row in enumerate(x):
+        wanted = slow_shapley(lambda v, i=i: model(v)[:, target[i]], row, baseline[i], units)
+        torch.testing.assert_close(found[i], wanted, rtol=1e-11, atol=1e-13)
+
+
+def test_what_is_no_unit_stays_as_it_is_in_the_row():
+    f = explained_output(Columns(bent), torch.zeros(4, dtype=torch.int64))
+    x, baseline = draw(4, 5), draw(4, 5, seed=1)
+    found = shapley(f, x, baseline, [torch.tensor([1, 2])])
+    gain = f(x) - f(torch.cat([x[:, :1], baseline[:, 1:3], x[:, 3:]], 1))
+    torch.testing.assert_close(found[:, 1:3], (gain / 2)[:, None].expand(4, 2), rtol=1e-12, atol=1e-14)
+    assert (found[:, [0, 3, 4]] == 0).all()
+
+
+# ---- absence as the background ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("estimand", ["shapley", "ablation", "integrated_gradients", "none"])
+@pytest.mark.parametrize("groups", [None, GROUPS])
+def test_the_marginal_truth_is_the_mean_of_the_truths_from_each_background_row(estimand, groups):
+    target = torch.tensor([0, 1, 0, 0, 1, 1, 0])
+    given = problem(bent, polynomial, groups=groups, baseline=0.4)
+    given = replace(given, background=draw(4, 5, seed=8).float())
+    each = [exact(replace(given, baseline=row), estimand, target) for row in given.background]
+    found = exact(given, estimand, target, "marginal")
+    torch.testing.assert_close(found, torch.stack(each).mean(0), rtol=1e-9, atol=1e-12)
+    assert (found - exact(given, estimand, target)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("estimand", ["gradient", "gradient_x_input"])
+def test_a_gradient_knows_no_absence(estimand):
+    given = replace(problem(bent, baseline=0.4), background=draw(4, 5, seed=8).float())
+    assert torch.equal(exact(given, estimand), exact(given, estimand, value="marginal"))
+
+
+@pytest.mark.parametrize("estimand", ["shapley", "integrated_gradients"])
+def test_marginal_truths_add_up_to_the_output_less_its_mean_over_the_background(estimand):
+    given = replace(problem(bent), background=draw(6, 5, seed=8).float())
+    x, background = explained(given), given.background.double()
+    total = given.oracle(x)[:, 0] - given.oracle(background)[:, 0].mean()
+    torch.testing.assert_close(exact(given, estimand, value="marginal").sum(1), total, rtol=0, atol=1e-8)
 
 
 def test_shapley_of_groups_adds_up():

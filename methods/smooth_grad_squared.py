@@ -1,0 +1,27 @@
+"""SmoothGrad squared, as captum computes it."""
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from ..benchmarks.noise import tunnelled
+from ..benchmarks.plugin import Case, Samples, method
+
+
+@method(
+    version=1,
+    paper="https://arxiv.org/abs/1806.10758",
+    needs="gradient",
+    promises="dummy",
+    signed=False,
+    cost="samples",
+)
+def smooth_grad_squared(
+    case: Case, *, budget: Annotated[int, Ge(1)] = 50, spread: Annotated[float, Gt(0)] = 0.15
+) -> Samples:
+    """The squared gradient averaged over noisy copies of the row.
+
+    budget: copies a row; each is one model row, there and back.
+    spread: deviation of the noise, as a share of the range of the background, feature by feature's mean.
+    """
+    return tunnelled(case, "smoothgrad_sq", budget, spread)
