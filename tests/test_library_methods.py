@@ -262,12 +262,12 @@ def near(z, width=0.25):
 @pytest.mark.parametrize("kind", ["one row", "units"])
 @pytest.mark.parametrize("penalty", [0.01, 1.0])
 def test_our_lime_is_captum_s_with_the_paper_s_sampling_and_a_ridge(kind, penalty):
-    """Every coalition once, weighed by how probable the paper makes it: how many are present is uniform."""
+    """Every coalition once, weighed by how often a budget of draws of uniform size would have it."""
     given = GIVEN[kind]()
     given = dataclasses.replace(given, x=given.x[:1], target=given.target[:1])
     count = unit_count(given)
     coalitions = [torch.tensor(bits) for bits in itertools.product((0, 1), repeat=count)]
-    uniform = {s: 2**count / (math.comb(count, s) * (count + 1)) for s in range(count + 1)}
+    uniform = {s: 2048 / (math.comb(count, s) * (count + 1)) for s in range(count + 1)}
 
     def weight(z):
         return uniform[int(z.sum())] * near(z)
