@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: bench install test speed reference symbolic publish clean
+.PHONY: bench install test speed methods budget reference symbolic publish clean
 
 bench: install  ## install, then run the default suite and print its leaderboard
 	$(BIN)/python run_bench.py
@@ -26,11 +26,11 @@ test: install  ## lint, types, tests
 speed: install  ## time what the benchmark itself does; takes some minutes
 	$(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
 
-reference symbolic: install  ## the long suites
+methods budget reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
 
 publish: install  ## make the committed tables again; commit first, since the manifest names the commit
-	set -e; for suite in quick reference; do \
+	set -e; for suite in quick methods budget reference; do \
 	  $(BIN)/python run_bench.py run $$suite --fresh --out results/new-$$suite; \
 	  mkdir -p results/reference/$$suite; \
 	  for name in leaderboard.md leaderboard.csv models.csv manifest.json; do \

@@ -8,9 +8,13 @@ import pandas as pd
 import pytest
 
 from assay.benchmarks import leaderboard, report
+from assay.benchmarks.plugin import METHODS
+from assay.benchmarks.runner import load_plugins
 
+load_plugins()
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ROOT / "results" / "reference" / "quick"
+SUITES = ["quick", "methods", "budget", "reference"]
 
 
 def test_the_readme_shows_the_committed_leaderboard():
@@ -20,7 +24,7 @@ def test_the_readme_shows_the_committed_leaderboard():
     assert block[1].strip() in section
 
 
-@pytest.mark.parametrize("suite", ["quick", "reference"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_the_committed_leaderboard_follows_from_the_committed_scores(suite):
     scores = report.read_table(QUICK.parent / suite, "scores")
     again = leaderboard.summary(leaderboard.skills(scores, leaderboard.RANKED_BY), "overall")
@@ -31,7 +35,7 @@ def test_the_committed_leaderboard_follows_from_the_committed_scores(suite):
             assert board.loc[row.method, column] == pytest.approx(getattr(row, column), abs=1e-9, nan_ok=True)
 
 
-@pytest.mark.parametrize("suite", ["quick", "reference"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_the_manifest_says_how_the_tables_were_made(suite):
     made = json.loads((QUICK.parent / suite / "manifest.json").read_text())
     assert re.fullmatch(r"[0-9a-f]{40}", made["git_commit"])  # a clean commit, nothing changed since
@@ -58,3 +62,33 @@ def test_the_published_means_are_remade():
         assert found[cell] == pytest.approx(value, abs=0.02), cell
     note = scores.loc[scores["method"] == "deep_lift[rule=captum]", "reason"]
     assert note.str.contains("is input x gradient at GELU").all()
+
+
+EXACT = ["gradient", "saliency", "input_x_gradient", "integrated_gradients", "feature_ablation"]
+EXACT += ["exact_shapley", "shap_exact"]
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_on_the_exact_function_an_exact_method_has_no_error_to_speak_of(method):
+    scores = report.read_table(QUICK.parent / "methods", "scores")
+    mine = scores[(scores["model"] == "oracle") & (scores["method"] == method)]
+    errors = mine.loc[mine["metric"] == "attribution_error", "value"].dropna()
+    assert len(errors) >= 6
+    assert errors.max() < 1e-5
+
+
+def test_every_method_has_a_row_in_the_committed_table_of_all():
+    board = pd.read_csv(QUICK.parent / "methods" / "leaderboard.csv")
+    assert {plugin.name for plugin in METHODS} == set(board["method"])
+    scores = report.read_table(QUICK.parent / "methods", "scores")
+    assert set(scores.loc[scores["status"] == "ok", "method"]) == set(board["method"])
+    assert "failed" not in set(scores["status"])
+
+
+def test_more_budget_is_less_error():
+    scores = report.read_table(QUICK.parent / "budget", "scores")
+    curves = leaderboard.error_by_budget(scores, report._budgets(scores["method"].unique()))
+    for name, errors in curves.iterrows():
+        known = errors.dropna()
+        assert len(known) > 2, name
+        assert known.iloc[-1] < known.iloc[0], name

@@ -1,8 +1,39 @@
-"""After the timings: those that do the same thing, side by side, as ratios within this one run."""
+"""The network that is explained; and after the timings those that do the same, side by side, as ratios."""
 
 from collections import defaultdict
 
+import pytest
+import torch
 from tabulate import tabulate
+
+from assay.benchmarks.evaluation import draw, train
+from assay.benchmarks.grid import Unit, expand
+from assay.benchmarks.plugin import Case
+from assay.benchmarks.randomness import rng_for
+from assay.benchmarks.runner import load_plugins
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A function that trains a network on a problem, and hands it back with the rows to explain."""
+    load_plugins()
+    torch.set_num_threads(1)
+
+    def trained(problem_text):
+        (dataset,), (model,) = expand("dataset", [problem_text]), expand("model", ["mlp"])
+        problem = draw(dataset, 0)
+        x = problem.x[problem.explained]
+        return Case(
+            model=train(Unit(dataset, model, 0), problem),
+            x=x,
+            target=torch.zeros(len(x), dtype=torch.int64),
+            baseline=problem.baseline,
+            background=problem.background,
+            groups=None,
+            rng=rng_for("speed"),
+        )
+
+    return trained
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -11,47 +11,29 @@ import torch
 from captum.attr import ShapleyValueSampling
 
 from assay.benchmarks.coalitions import Everything, table, unit_count
-from assay.benchmarks.evaluation import draw, train
 from assay.benchmarks.explaining import explainer
-from assay.benchmarks.grid import Unit, expand
-from assay.benchmarks.plugin import Case
+from assay.benchmarks.grid import expand
 from assay.benchmarks.randomness import rng_for
 from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shapley import by_enumeration
 
 load_plugins()
-torch.set_num_threads(1)
 BUDGET = 500
 SEEDS = 5
 
 
-def network(problem_text):
-    (dataset,), (model,) = expand("dataset", [problem_text]), expand("model", ["mlp"])
-    problem = draw(dataset, 0)
-    x = problem.x[problem.explained]
-    return Case(
-        model=train(Unit(dataset, model, 0), problem),
-        x=x,
-        target=torch.zeros(len(x), dtype=torch.int64),
-        baseline=problem.baseline,
-        background=problem.background,
-        groups=None,
-        rng=rng_for("speed"),
-    )
-
-
 @pytest.fixture(scope="module")
-def wide():
+def wide(network):
     return network("symbolic[columns=100,explained=200]")
 
 
 @pytest.fixture(scope="module")
-def narrow():
+def narrow(network):
     return network("symbolic[function=13,columns=3,explained=20]")
 
 
 @pytest.fixture(scope="module")
-def ten():
+def ten(network):
     return network("symbolic[function=14,columns=0,explained=64]")
 
 
