@@ -36,7 +36,9 @@ publish: install  ## make the committed tables again; commit first, since the ma
 	  for name in leaderboard.md leaderboard.csv models.csv manifest.json; do \
 	    cp results/new-$$suite/$$name results/reference/$$suite/; \
 	  done; \
-	  gzip -9nc results/new-$$suite/scores.csv > results/reference/$$suite/scores.csv.gz; \
+	  for name in scores costs; do \
+	    gzip -9nc results/new-$$suite/$$name.csv > results/reference/$$suite/$$name.csv.gz; \
+	  done; \
 	done
 
 clean:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
+import captum.attr
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from .shapley import shared_out
 from .terms import Value
 
 Arguments = Mapping[str, Any]
+OWN_MODELS = ("trees", "linear")  # shap's explainers of these read the fitted model itself
 
 
 def from_captum(
@@ -51,13 +53,23 @@ def from_captum(
     value: Value = facts.get("value", "baseline")
 
     def explain(case: Case) -> Samples:
-        attribute = explainer(case.model).attribute
-        takes = inspect.signature(attribute).parameters
-        offered: dict[str, Any] = {"target": case.target, "feature_mask": units_of(case)[None]}
-        offered["baselines"] = case.baselines if value == "baseline" else case.background
-        chosen = {key: offered[key] for key in offered if key in takes or key == "target"} | given
-        values: Tensor = attribute(case.x.clone().requires_grad_(), **chosen).detach()
-        return shared_out(case, values) if "feature_mask" in takes else values
+        made = explainer(case.model)
+        takes = inspect.signature(made.attribute).parameters
+        offered: dict[str, Any] = {"target": case.target}
+        if "feature_mask" in takes:
+            offered["feature_mask"] = units_of(case)[None]
+        _require(_title(explainer), takes, {*offered, "inputs", "baselines", *given})
+        if isinstance(made, captum.attr.GradientShap | captum.attr.DeepLiftShap):
+            several = [absent(case, value)]  # these average over all that they are given
+        else:
+            several = [filler.expand_as(case.x) for filler in absent(case, value)]
+        if "baselines" not in takes:
+            several = several[:1]
+        total = torch.zeros_like(case.x)
+        for baselines in several:
+            chosen = offered | ({"baselines": baselines} if "baselines" in takes else {}) | given
+            total += made.attribute(case.x.clone().requires_grad_(), **chosen).detach() / len(several)
+        return shared_out(case, total) if "feature_mask" in takes else total
 
     return _registered(explain, name, f"{_title(explainer)} of captum.", paper, facts)
 
@@ -75,13 +87,19 @@ def from_shap(
     One that asks for layers or gradients (`needs`) is given the model and what absent features are
     replaced by; any other plays, row by row, the game of the case's units.
 
-    arguments: more arguments of `shap_values`.
+    arguments: more arguments of `shap_values`, or of the call where there is none.
     """
     given = dict(arguments or {})
     value: Value = facts.get("value", "baseline")
+    values_of = getattr(explainer, "shap_values", None)
     # those that take any argument draw a progress bar unless told not to
-    any_argument = inspect.getfullargspec(explainer.shap_values).varkw is not None  # type: ignore[attr-defined]
-    silent = {"silent": True} if any_argument and "silent" not in given else {}
+    any_argument = values_of is not None and inspect.getfullargspec(values_of).varkw is not None
+    silent = {"silent": True} if (any_argument or values_of is None) and "silent" not in given else {}
+    if facts.get("needs") in OWN_MODELS:
+        raise AssayError(
+            f"from_shap gives explainers functions or networks, and {name!r} needs {facts['needs']!r}; use "
+            "tree_shap or linear_shap, or write the method."
+        )
 
     def of_network(case: Case) -> Samples:
         # shap's own tensors are float32
@@ -91,8 +109,10 @@ def from_shap(
 
     def of_units(case: Case) -> Samples:
         def solve(game: Game, units: int) -> Any:
-            player = explainer(game, np.zeros((1, units)))
-            return player.shap_values(np.ones((1, units)), **silent, **given).reshape(units)
+            player, row = explainer(game, np.zeros((1, units))), np.ones((1, units))
+            if values_of is None:
+                return player(row, **silent, **given).values.reshape(units)
+            return player.shap_values(row, **silent, **given).reshape(units)
 
         return play_rows(case, value, solve)
 
@@ -112,6 +132,14 @@ def from_function(
         return function(case.model, case.x.clone(), case.target)
 
     return _registered(explain, name, f"{_title(function)}, a function of model, x and target.", paper, facts)
+
+
+def _require(title: str, takes: Mapping[str, inspect.Parameter], given: set[str]) -> None:
+    """Say which arguments are lacking, before captum fails for want of them."""
+    must = {n for n, p in takes.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+    lacking = ", ".join(sorted(must - given))
+    if lacking:
+        raise ValueError(f"{title}.attribute needs {lacking}; give arguments={{...}} to from_captum")
 
 
 def _title(explainer: Callable[..., Any]) -> str:

@@ -12,11 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from .perturb import outputs_under
-from .plugin import Case
+from .perturb import MEMORY, outputs_under, rows_at_once
+from .plugin import Case, NotApplicable
 from .terms import Value
 
 Coalitions: TypeAlias = Bool[Tensor, "m units"]
+BLOCK = 20_000_000  # numbers of masks at one time
 LISTED = 20_000  # coalitions of one size that are listed to draw from without repetition
 
 
@@ -60,9 +61,12 @@ def play(case: Case, design: Design, value: Value, rng: Generator) -> Table:
     """Compute a table."""
     units = units_of(case)
     coalitions, weights = design.draw(unit_count(case), rng)
+    _refuse_if_large(case, *coalitions.shape)
     has_ends, none = _everything(coalitions), torch.zeros_like(coalitions[:1])
     keep = coalitions if has_ends else torch.cat([none, coalitions, ~none])
-    outputs = outputs_under(case, keep[:, units][None], value).double()
+    at_once, block = rows_at_once(case), max(1, BLOCK // units.numel())
+    parts = [outputs_under(case, some[:, units][None], value, at_once) for some in keep.split(block)]
+    outputs = torch.cat(parts, 1).double()
     fillers = 1 if value == "baseline" else len(case.background)
     return Table(
         coalitions=coalitions,
@@ -72,6 +76,16 @@ def play(case: Case, design: Design, value: Value, rng: Generator) -> Table:
         empty=outputs[:, 0],
         rows=keep.shape[0] * fillers * len(case.x),
     )
+
+
+def _refuse_if_large(case: Case, count: int, units: int) -> None:
+    """Refuse a table that would not fit beside the fits that are made from it."""
+    needed = count * (units + 8 * len(case.x))
+    if needed > MEMORY:
+        raise NotApplicable(
+            f"{count:,} coalitions of {units:,} units take {needed / 2**20:,.0f} MB, and "
+            f"{MEMORY // 2**20} are allowed: give a smaller budget"
+        )
 
 
 def units_of(case: Case) -> Int[Tensor, "*feature"]:

@@ -21,6 +21,7 @@ from .randomness import rng_for, seeded
 from .registry import AssayError
 from .shared import Shared
 from .spec import Setting
+from .terms import aim
 from .yardstick import Aim, Yardstick
 
 LEARNED = 0.1  # a model below this share of the way from the best constant to perfect has learned nothing
@@ -202,7 +203,8 @@ class _Explained:
             return
         row = place(self.unit) | {
             "method": method.text,
-            "estimand": aim_of(method).text,
+            "estimand": aim(METHODS[method.name].facts["estimand"], value_of(method)),
+            "budget": method.params.get("budget", ""),
             "seconds": found.seconds,
             "seconds_per_row": found.seconds / len(self.case.x),
             "model_rows_per_row": found.model_rows / len(self.case.x),
@@ -232,13 +234,13 @@ class _Explained:
 
     def _score(self, cell: Cell) -> dict[str, Any]:
         metric = METRICS[cell.metric.name].facts
-        found, aim = self.maps[cell.method], aim_of(cell.method)
+        found, against = self.maps[cell.method], aim_of(cell.method)
         assert found.values is not None
         if "truth" in metric["needs"]:
-            self.yardstick.truth(aim)  # NotApplicable here is the reason why the cell is skipped
-        evidence = self.yardstick.evidence(found.values, aim, explain=explainer(cell.method))
+            self.yardstick.truth(against)  # NotApplicable here is the reason why the cell is skipped
+        evidence = self.yardstick.evidence(found.values, against, explain=explainer(cell.method))
         value = self.yardstick.rows_of(cell.metric, evidence)
-        chance, ceiling = self.yardstick.bounds(cell.metric, aim)
+        chance, ceiling = self.yardstick.bounds(cell.metric, against)
         score = stats.score(value, chance, ceiling, rises=metric["best"] > metric["worst"])
         status = score.verdict if self.learned else "unlearned"
         return {

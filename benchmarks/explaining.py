@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from . import stats
-from .metering import counted, peak_mb, reset_peak
+from .metering import counted, memory_now, peak_since
 from .perturb import difference
 from .plugin import METHODS, MODELS, Case, NotApplicable, Note, Remark
 from .randomness import rng_for, seeded
@@ -119,14 +119,13 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
         rng=rng_for("method", key, method.key),
         shared=loan,
     )
-    reset_peak()
-    start = time.perf_counter()
+    held, start = memory_now(), time.perf_counter()
     with counted(model) as rows, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         for kind in (Note, Remark):
             warnings.simplefilter("always", kind)
         values = explainer(method)(own)
-    seconds, peak = time.perf_counter() - start, peak_mb()
+    seconds, peak = time.perf_counter() - start, peak_since(held)
     notes = _said(caught, Note)
     error = completeness_error(values, case, value_of(method))
     if "complete" in METHODS[method.name].facts["promises"] and error > PROMISE:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from .coalitions import unit_count, units_of
-from .perturb import outputs_under
+from .perturb import outputs_under, rows_at_once
 from .plugin import Case, Samples
 from .shapley import spread_over_features
 from .terms import Value
@@ -31,9 +31,10 @@ def game_of(case: Case, row: int, value: Value) -> Game:
     """The explained output of one row under coalitions: rows of ones (present) and zeros, a column a unit."""
     units = units_of(case)
     alone = dataclasses.replace(case, x=case.x[row : row + 1], target=case.target[row : row + 1])
+    at_once = rows_at_once(alone)
 
     def game(present: NDArray[np.float64]) -> NDArray[np.float64]:
         keep = torch.from_numpy(np.asarray(present) > 0)[:, units]
-        return outputs_under(alone, keep[None], value)[0].double().numpy()
+        return outputs_under(alone, keep[None], value, at_once)[0].double().numpy()
 
     return game

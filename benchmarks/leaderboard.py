@@ -167,17 +167,24 @@ def exact_errors(tables: Tables) -> pd.DataFrame:
     return found.sort_values(["mean error", "method"], ignore_index=True)
 
 
-def error_by_budget(scores: pd.DataFrame, budgets: Mapping[str, tuple[str, int]]) -> pd.DataFrame:
-    """Mean attribution error of every method (rows) at every budget (columns), over the cells that all have.
+def error_by_budget(scores: pd.DataFrame, budgets: Mapping[str, tuple[str, int]]) -> dict[str, pd.DataFrame]:
+    """Mean attribution error of every method (rows) at every budget (columns), for every noise level.
 
     budgets: method as in the tables -> without its budget, and the budget.
     """
-    ok = scores[(scores["metric"] == ERROR) & scores["value"].notna() & scores["method"].isin(budgets)].copy()
-    ok["plain"] = [budgets[m][0] for m in ok["method"]]
-    ok["budget"] = [budgets[m][1] for m in ok["method"]]
-    several = ok.groupby("plain")["budget"].transform("nunique") > 1
-    wide = ok[several].pivot_table(index=CELL, columns=["plain", "budget"], values="value", aggfunc="first")
-    return wide.dropna().mean().unstack("budget")
+    chosen = scores[(scores["metric"] == ERROR) & scores["method"].isin(budgets)].copy()
+    chosen["plain"] = [budgets[m][0] for m in chosen["method"]]
+    chosen["budget"] = [budgets[m][1] for m in chosen["method"]]
+    chosen = chosen[chosen.groupby("plain")["budget"].transform("nunique") > 1]
+    curves = {}
+    for noise, part in chosen.groupby("noise", sort=False):
+        wide = part.pivot_table(
+            index=CELL, columns=["plain", "budget"], values="value", aggfunc="first", dropna=False
+        )
+        wide = wide.dropna(how="all").dropna(how="all", axis=1)
+        means = wide.mean().where(wide.notna().all())  # of the same cells for all, or of none
+        curves[str(noise)] = means.unstack("budget").dropna(how="all")
+    return curves
 
 
 def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from typing import Any
 from .grid import REGISTRIES
 from .registry import Plugin
 from .suite import load_suite, suite_names
+from .terms import aim
 
 FACTS = (
     "noise",
@@ -86,10 +87,11 @@ def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
 
 
 def _of_value(plugin: Plugin[Any]) -> dict[str, str]:
-    """The estimand with the value function that it is of by default, where that is not the baseline."""
-    if plugin.facts.get("value") != "marginal":
+    """The estimand with the value function that it is of by default."""
+    if plugin.kind != "method":
         return {}
-    return {"estimand": f"{plugin.facts['estimand']} (marginal)"}
+    value = plugin.defaults.get("value", plugin.facts["value"])
+    return {"estimand": aim(plugin.facts["estimand"], value)}
 
 
 def _suite(name: str) -> dict[str, Any]:

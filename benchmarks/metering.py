@@ -42,17 +42,25 @@ def counted(model: nn.Module) -> Iterator[Rows]:
         handle.remove()
 
 
-def reset_peak() -> None:
-    """Let the peak of memory start anew, where the system can."""
+def memory_now() -> float:
+    """The memory that this process holds, in MB, from which `peak_since` counts; its peak starts anew.
+
+    Where the system cannot say (macOS), the most that it has held so far.
+    """
     with suppress(OSError):  # not there, or not to be written to, as in some containers
         RESET.write_text("5")
+    return _status("VmRSS")
 
 
-def peak_mb() -> float:
-    """The most memory that this process has held since the last reset (where none can be: ever), in MB."""
+def peak_since(start: float) -> float:
+    """The most memory that was held beyond that at the start, in MB."""
+    return max(0.0, _status("VmHWM") - start)
+
+
+def _status(field: str) -> float:
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    peak = next((line for line in lines if line.startswith("VmHWM")), None)
-    if peak is not None:
-        return int(peak.split()[1]) * 1024 / 1e6
+    found = next((line for line in lines if line.startswith(field)), None)
+    if found is not None:
+        return int(found.split()[1]) * 1024 / 1e6
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, others kilobytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

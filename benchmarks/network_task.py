@@ -100,29 +100,43 @@ def permuted(case: Case) -> tuple[Case, Tensor]:
     return moved, order
 
 
+def shaped(case: Case) -> Case:
+    """The case with its features in a shape of two axes; its models begin with flattening them."""
+    return dataclasses.replace(
+        case, x=case.x[:, None], baseline=case.baseline[None], background=case.background[:, None]
+    )
+
+
+def in_units(case: Case) -> Case:
+    """The case with its features in three units, whose labels leave gaps; the dummy is one of its own."""
+    return dataclasses.replace(case, groups=torch.tensor([7, 7, 2, 2, 9]))
+
+
 def summed(f: nn.Module, g: nn.Module) -> nn.Module:
-    """One network that is the sum of two, side by side in its hidden layers."""
+    """The sum of two models as one of their kind: two linear ones added, or two networks side by side."""
     pairs = zip(
         *([layer for layer in net if isinstance(layer, nn.Linear)] for net in (f, g)),  # type: ignore[attr-defined]
         strict=True,
     )
-    (first, middle, last) = pairs
-    layers = [
-        nn.Linear(FEATURES, 2 * HIDDEN),
-        nn.Linear(2 * HIDDEN, 2 * HIDDEN),
-        nn.Linear(2 * HIDDEN, last[0].out_features),
-    ]
-    weights = [
-        torch.cat([layer.weight for layer in first]),
-        torch.block_diag(*(layer.weight for layer in middle)),
-        torch.cat([layer.weight for layer in last], 1),
-    ]
-    biases = [
-        torch.cat([layer.bias for layer in first]),
-        torch.cat([layer.bias for layer in middle]),
-        last[0].bias + last[1].bias,
-    ]
-    for layer, weight, bias in zip(layers, weights, biases, strict=True):
-        layer.load_state_dict({"weight": weight, "bias": bias})
-    a, b, c = layers
-    return nn.Sequential(nn.Flatten(), a, nn.GELU(), b, nn.GELU(), c).eval().requires_grad_(False)
+    first, *deeper = pairs
+    if not deeper:
+        layer = _dense(first[0].weight + first[1].weight, first[0].bias + first[1].bias)
+        return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+    middle, last = deeper
+    layers = (
+        nn.Flatten(),
+        _dense(torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])),
+        nn.GELU(),
+        _dense(
+            torch.block_diag(*(layer.weight for layer in middle)), torch.cat([layer.bias for layer in middle])
+        ),
+        nn.GELU(),
+        _dense(torch.cat([layer.weight for layer in last], 1), last[0].bias + last[1].bias),
+    )
+    return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+def _dense(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    return layer

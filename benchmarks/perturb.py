@@ -1,8 +1,11 @@
 """Model outputs under masks: the one place where features are taken away."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .plugin import Case, Samples, Scores
 from .terms import Value
@@ -15,23 +18,30 @@ FEWEST = 16  # rows at one time where memory allows: smaller batches cost more t
 def rows_at_once(case: Case) -> int:
     """How many rows may go through the model together.
 
-    The layers' outputs are measured on the first row; all of them are counted, as a backward pass keeps them.
+    What its operations write is measured on the first row; all of it counts, as a backward pass keeps it.
     """
-    sizes = [0]
-
-    def note(_: nn.Module, __: object, output: object) -> None:
-        sizes[0] += output.numel() if isinstance(output, Tensor) else 0
-
-    layers = [m for m in case.model.modules() if m is not case.model and not any(m.children())]
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        with torch.no_grad():
-            case.model.forward(case.x[:1])  # past the model's own hooks: no row of the method's
-    finally:
-        for handle in handles:
-            handle.remove()
-    each = case.x[0].numel() + sizes[0]
+    with torch.no_grad(), _Written() as written:
+        case.model.forward(case.x[:1].clone())  # past the model's own hooks: no row of the method's
+    each = case.x[0].numel() + written.numbers
     return max(1, min(max(FEWEST, NUMBERS // each), MEMORY // (case.x.element_size() * each)))
+
+
+class _Written(TorchDispatchMode):
+    """Inside, the numbers that operations write are counted; views write none."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.numbers = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
+        made = out if isinstance(out, tuple | list) else (out,)
+        fresh = (o for o in made if isinstance(o, Tensor) and o.untyped_storage().data_ptr() not in given)
+        self.numbers += sum(o.numel() for o in fresh)
+        return out
 
 
 def absent(case: Case, value: Value) -> Float[Tensor, "b *feature"]:
@@ -40,13 +50,17 @@ def absent(case: Case, value: Value) -> Float[Tensor, "b *feature"]:
 
 
 def outputs_under(
-    case: Case, keep: Bool[Tensor, "#n m *feature"], value: Value = "baseline"
+    case: Case,
+    keep: Bool[Tensor, "#n m *feature"],
+    value: Value = "baseline",
+    at_once: int | None = None,
 ) -> Float[Tensor, "n m"]:
     """The explained output of every row with the features outside `keep` absent.
 
     keep: one mask for each of m perturbations, for each row or (first axis 1) shared by all rows.
+    at_once: rows that may go through the model together, where the caller knows.
     """
-    at_once, fillers = rows_at_once(case), absent(case, value)
+    at_once, fillers = at_once or rows_at_once(case), absent(case, value)
     rows = max(1, min(len(case.x), at_once // len(fillers)))
     masks = max(1, at_once // (rows * len(fillers)))
     out = case.x.new_zeros(len(case.x), keep.shape[1])

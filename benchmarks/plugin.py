@@ -100,11 +100,9 @@ class SharedOutputs(Protocol):
 
     def serves(self, case: "Case") -> bool:
         """Whether the outputs are those of this case."""
-        ...
 
     def table(self, design: Any, value: Value) -> Any:
         """The outputs under the coalitions of a design."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,11 +257,11 @@ def method(
     def register(function: A) -> A:
         facts = {
             "needs": words("needs", needs, Capability),
-            "estimand": estimand,
-            "value": value,
+            "estimand": words("estimand", estimand, Estimand)[0],
+            "value": words("value", value, Value)[0],
             "promises": words("promises", promises, Promise),
             "signed": signed,
-            "cost": cost,
+            "cost": words("cost", cost, Cost)[0],
         }
         METHODS.add(function, version=version, paper=paper, **facts)
         return function
@@ -290,7 +288,9 @@ def metric(
     """
 
     def register(function: S) -> S:
-        facts = {"family": family, "best": best, "worst": worst, "needs": needs, "ceiling": ceiling}
+        facts = {"best": best, "worst": worst, "needs": words("needs", needs, Need)}
+        facts["family"] = words("family", family, Family)[0]
+        facts["ceiling"] = words("ceiling", ceiling, Ceiling)[0]
         METRICS.add(function, version=version, paper=paper, **facts)
         return function
 

@@ -9,20 +9,23 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from .coalitions import Everything, table
+from .coalitions import Alone, Everything, table
 from .explaining import checked_map
 from .linear_task import linear_case
-from .network_task import DUMMY, TWINS, network_case, permuted, summed
+from .network_task import DUMMY, ROWS, TWINS, in_units, network_case, permuted, shaped, summed
 from .perturb import absent, difference
 from .plugin import Case, NotApplicable
 from .randomness import seeded
 from .registry import Plugin
-from .shapley import by_enumeration
+from .shapley import by_enumeration, spread_over_features
 from .spec import setting
 
 TOLERANCE = 1e-4  # as a share of the mean size of the attributions
 SEEDS = 5  # runs that show how much a sampled map varies
-BUDGET = 100  # of those that have one: what is checked holds for any
+# Of those that have one: too little for all 32 coalitions of the small models' features, so that they sample,
+# and enough for every method's fewest.
+BUDGET = 30
+UNITWISE = ("shapley", "ablation")  # estimands that are known exactly, of units as of features, on any model
 
 
 def _explained(plugin: Plugin[Any], case: Case, **given: Any) -> Tensor:
@@ -78,7 +81,10 @@ def keeps_shape_and_inputs(plugin: Plugin[Any]) -> None:
 
 
 def _traces(case: Case) -> dict[str, Any]:
-    """All that a method could leave behind, as something that can be compared."""
+    """All that a method could leave behind, as something that can be compared.
+
+    Not the state of the global generators: `seeded` restores it after every method.
+    """
     modules = list(case.model.modules())
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return {
@@ -89,7 +95,6 @@ def _traces(case: Case) -> dict[str, Any]:
         "the model's hooks": [len(getattr(m, hook)) for m in modules for hook in hooks],
         "the model's attributes": [sorted(vars(m)) for m in modules],
         "requires_grad of the model": [(p.requires_grad, p.grad is None) for p in case.model.parameters()],
-        "the global generator of torch": torch.get_rng_state().tolist(),
         "the number of threads": torch.get_num_threads(),
         "the gradient mode": torch.is_grad_enabled(),
     }
@@ -107,13 +112,16 @@ def same_seed_same_attribution(plugin: Plugin[Any]) -> None:
 
 
 def rows_do_not_meet(plugin: Plugin[Any]) -> None:
-    """A row's attribution does not depend on what the rows beside it are."""
+    """A row's attribution does not depend on what the rows beside it are, nor on how many."""
     for case in _cases(plugin):
         other = case.x.clone()
         other[2:] = 3 * other[2:] - 1
         here, there = _maps(plugin, case), _maps(plugin, dataclasses.replace(case, x=other))
         gap = (here - there)[:, :2].abs().max() / here.abs().mean().clamp_min(1e-12)
         assert gap < TOLERANCE, f"a row's attribution changes by {gap:.1e} with the rows beside it"
+        if torch.equal(here[0], here[1]):  # what is drawn may be drawn for all rows at once
+            alone = dataclasses.replace(case, x=case.x[:1], target=case.target[:1])
+            _differ(_maps(plugin, alone), here[:, :1], "a row alone gets another map than among others")
 
 
 def columns_are_alike(plugin: Plugin[Any]) -> None:
@@ -140,28 +148,66 @@ def works_in_double_precision(plugin: Plugin[Any]) -> None:
         _differ(_maps(plugin, case), _maps(plugin, double), "maps in float64 are others")
 
 
+def serves_any_shape(plugin: Plugin[Any]) -> None:
+    """Rows of features in another shape get the same numbers, in that shape."""
+    for case in _cases(plugin):
+        try:
+            found = _maps(plugin, shaped(case))
+        except NotApplicable:
+            continue
+        _differ(_maps(plugin, case), found.flatten(2), "rows in another shape get other numbers")
+
+
+def plays_units(plugin: Plugin[Any]) -> None:
+    """Where features form units it still works; unit values come out exact, in equal shares."""
+    estimand = plugin.facts["estimand"]
+    for case in map(in_units, _cases(plugin)):
+        try:
+            found = _maps(plugin, case)
+        except NotApplicable:
+            continue
+        for promise in {"complete", "dummy"} & set(plugin.facts["promises"]):  # the dummy is its own unit
+            KEPT[promise](plugin, case)
+        if estimand in UNITWISE:
+            truth = _unitwise(plugin, case)
+            _differ(found, truth.expand_as(found), f"misses the {estimand} values of units in equal shares")
+
+
 def hits_its_estimand(plugin: Plugin[Any]) -> None:
-    """What it estimates is known on a linear model; Shapley values are by enumeration on any."""
-    estimand, value = plugin.facts["estimand"], _value(plugin)
+    """Any estimand is known on a linear model; Shapley values and ablations are on every model."""
+    estimand = plugin.facts["estimand"]
     if estimand == "none":
         return
-    for case, wanted in _known(plugin):
-        away = (case.x - absent(case, value).mean(0)) / case.x
-        factor = {"gradient": 1 / case.x, "gradient_x_input": torch.ones_like(case.x)}.get(estimand, away)
+    for case, truth in _known(plugin):
         found = _maps(plugin, case)
-        truth = wanted * factor if wanted is not None else by_enumeration(table(case, Everything(), value))
-        truth = truth if plugin.facts["signed"] else truth.abs()
-        _differ(found, truth.double().expand_as(found), f"misses its estimand, {estimand}")
+        _differ(found, truth.expand_as(found), f"misses its estimand, {estimand}")
 
 
-def _known(plugin: Plugin[Any]) -> Iterator[tuple[Case, Tensor | None]]:
-    """Cases with their exact gradient times input, or without where it is to be enumerated."""
-    if "trees" in plugin.facts["needs"]:
-        yield from ((case, None) for case in _cases(plugin))
-        return
-    for classes in (1, 2):
-        case, exact = linear_case(classes)
-        yield case, exact
+def _known(plugin: Plugin[Any]) -> Iterator[tuple[Case, Tensor]]:
+    """Cases with what the method should return there."""
+    estimand = plugin.facts["estimand"]
+    if estimand in UNITWISE:
+        yield from ((case, _unitwise(plugin, case)) for case in _cases(plugin))
+    for classes in () if "trees" in plugin.facts["needs"] else (1, 2):
+        whole, exact = linear_case(classes)
+        case, exact = dataclasses.replace(whole, x=whole.x[:ROWS], target=whole.target[:ROWS]), exact[:ROWS]
+        away = (case.x - absent(case, _value(plugin)).mean(0)) / case.x
+        factor = {"gradient": 1 / case.x, "gradient_x_input": torch.ones_like(case.x)}.get(estimand, away)
+        yield case, _in_its_sign(plugin, exact * factor)
+
+
+def _unitwise(plugin: Plugin[Any], case: Case) -> Tensor:
+    """The exact Shapley values or ablations, by model outputs under coalitions."""
+    if plugin.facts["estimand"] == "shapley":
+        values = by_enumeration(table(case, Everything(), _value(plugin)))
+    else:
+        found = table(case, Alone(), _value(plugin))
+        values = found.whole[:, None] - found.outputs
+    return _in_its_sign(plugin, spread_over_features(case, values))
+
+
+def _in_its_sign(plugin: Plugin[Any], truth: Tensor) -> Tensor:
+    return truth.double() if plugin.facts["signed"] else truth.double().abs()
 
 
 def _value(plugin: Plugin[Any]) -> Any:
@@ -187,14 +233,20 @@ def _dummy(plugin: Plugin[Any], case: Case) -> None:
     assert share < TOLERANCE, f"gives a feature that the model does not use {share:.1e} of the mean"
 
 
+# Neither a fitted ensemble with two features that it cannot tell apart nor one that is the sum of two can be
+# built.  What explains trees is compared with the enumerated Shapley values instead, if it estimates these,
+# and of them both promises are true.
+
+
 def _symmetric(plugin: Plugin[Any], case: Case) -> None:
     if "trees" not in plugin.facts["needs"]:
-        first, second = (_maps(plugin, case)[:, :, [twin]] for twin in TWINS)
+        found = _maps(plugin, case)
+        first, second = (found[:, :, [twin]] for twin in TWINS)
         _differ(first, second, "two features that the model cannot tell apart differ")
 
 
 def _linear(plugin: Plugin[Any], case: Case) -> None:
-    if {"trees", "linear"} & set(plugin.facts["needs"]):
+    if "trees" in plugin.facts["needs"]:
         return
     other = network_case(case.model(case.x).shape[1], plugin.facts["needs"], seed=1)
     parts = [dataclasses.replace(case, model=model) for model in (case.model, other.model)]
@@ -212,6 +264,8 @@ METHOD_CHECKS = (
     rows_do_not_meet,
     columns_are_alike,
     works_in_double_precision,
+    serves_any_shape,
+    plays_units,
     hits_its_estimand,
     keeps_its_promises,
 )

@@ -148,7 +148,13 @@ def _version(function: Callable[..., Any], declared: int | None) -> str:
     if declared is not None:
         return str(declared)
     file = getattr(sys.modules.get(function.__module__), "__file__", None) or inspect.getfile(function)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]
+    except OSError:
+        raise AssayError(
+            f"{function.__name__!r} is in no file ({file}) whose text could be its version; declare one, as "
+            "version=1."
+        ) from None
 
 
 _FILE_PREFIX = "assay_file_"

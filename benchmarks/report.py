@@ -1,7 +1,6 @@
 """Results folder -> leaderboard.csv and leaderboard.md."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from tabulate import tabulate
 
 from . import leaderboard as lead
 from .leaderboard import Tables
-from .plugin import METHODS
 from .registry import AssayError
 from .spec import parse
 from .store import FILE, Ledger, read_table, write_atomically
@@ -32,8 +30,8 @@ ERRORS = """\
 Mean and worst `attribution_error` (relative, 0 to 2) where the model is the exact function, each method
 against what it estimates (Shapley values where it names nothing): what the method itself misses."""
 BUDGETS = """\
-Mean `attribution_error` at each budget, the coalitions or gradients evaluated for a row, over the cells that
-all have at every budget."""
+Mean `attribution_error` at each budget, the coalitions or gradients evaluated for a row, by noise level.
+Where a method lacks a cell, as with a budget too small for its units, its place is empty."""
 
 
 def load(folder: Path) -> Tables:
@@ -143,21 +141,23 @@ def _errors(tables: Tables) -> list[str]:
             **{c: [_number(v, ".2g") for v in exact[c]] for c in ("mean error", "worst cell")}
         )
         parts += ["## Error on the exact function", ERRORS, as_markdown(shown)]
-    curves = lead.error_by_budget(tables.scores, _budgets(tables.scores["method"].unique()))
-    if not curves.empty:
-        parts += ["## Error by budget", BUDGETS, _matrix(curves, ".3g")]
+    curves = lead.error_by_budget(tables.scores, _budgets(tables.costs))
+    parts += ["## Error by budget", BUDGETS] if curves else []
+    for noise, curve in curves.items():
+        parts += [f"### {noise}" if noise else "### All", _matrix(curve, ".3g")]
     return parts
 
 
-def _budgets(methods: Iterable[str]) -> dict[str, tuple[str, int]]:
+def _budgets(costs: pd.DataFrame) -> dict[str, tuple[str, int]]:
     """Method as in the tables -> without its budget, and the budget, given or by default."""
     found = {}
-    for text in methods:
-        name, given = parse(text)
-        budget = given.pop("budget", METHODS[name].defaults.get("budget") if name in METHODS else None)
-        if budget is not None:
+    for text, budget in costs[["method", "budget"]].drop_duplicates().itertuples(index=False):
+        whole = pd.to_numeric(budget, errors="coerce")
+        if pd.notna(whole) and whole == int(whole):
+            name, given = parse(text)
+            given.pop("budget", None)
             rest = ",".join(f"{key}={value}" for key, value in given.items())
-            found[text] = (f"{name}[{rest}]" if rest else name, int(budget))
+            found[text] = (f"{name}[{rest}]" if rest else name, int(whole))
     return found
 
 

@@ -3,7 +3,8 @@
 Rows and their baselines go through the model together.  An element-wise operation passes back what its
 output changes by over what its input changes by (the rescale rule); a product of two activations passes each
 factor's change times the mean of the other; softmax, normalisation and quotients are made of these.  Linear
-operations are left as they are.  Every rule is complete, so what they are chained to is complete too.
+operations are left as they are.  Every rule is complete, so what they are chained to is complete too.  What
+has no rule here (pooling by maximum, recurrent cells, fused attention) passes its gradient: the sum shows it.
 
 Operations are met where torch calls them, not at modules: functional activations are treated as modules are.
 """
@@ -19,7 +20,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from .perturb import rows_at_once
-from .plugin import Case, Labels, Samples
+from .plugin import Case, Labels, NotApplicable, Samples
 
 CLOSE = 1e-9  # inputs closer than this get the derivative between them
 
@@ -49,8 +50,8 @@ def _rescaled(model: nn.Module, x: Samples, baseline: Samples, target: Labels) -
     """The attribution of every row against its own baseline; sums to the difference of their outputs."""
     with _constant_weights(model), torch.enable_grad():
         pair = torch.cat([x, baseline]).requires_grad_()
-        with _Rules():
-            outputs = model(pair)
+        with _Rules(2 * len(x)):
+            outputs = model(pair.clone())  # an operation in place may come first
         chosen = outputs[: len(x)].gather(1, target[:, None]).sum()
         multipliers = torch.autograd.grad(chosen, pair)[0][: len(x)]
     return multipliers * (x - baseline)
@@ -72,6 +73,10 @@ def _constant_weights(model: nn.Module) -> Iterator[None]:
 class _Rules(TorchFunctionMode):
     """Inside, the operations that have a rule follow it."""
 
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.rows = rows
+
     def __torch_function__(
         self, func: Operation, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -79,6 +84,9 @@ class _Rules(TorchFunctionMode):
         rule = RULES.get(func)
         if rule is None or not any(_depends(a) for a in (*args, *given.values())):
             return func(*args, **given)
+        for tensor in filter(_depends, (*args, *given.values())):
+            if tensor.dim() == 0 or len(tensor) % self.rows:  # the first half must be the rows'
+                raise NotApplicable(f"has no rule for {func.__name__} where rows are not on the first axis")
         return rule(func, *args, **given)
 
 
@@ -89,9 +97,10 @@ def _depends(value: object) -> bool:
 def _elementwise(func: Operation, z: Tensor, *rest: Any, **given: Any) -> Tensor:
     if not _depends(z) or any(_depends(a) for a in rest):
         return func(z, *rest, **given)
-    given.pop("inplace", None)
+    in_place = given.pop("inplace", False) or func.__name__.rstrip("_") + "_" == func.__name__
     constants = [a.double() if isinstance(a, Tensor) else a for a in rest]
-    return _chord(lambda v: func(v, *constants, **given), z)
+    out = _chord(lambda v: func(v, *constants, **given), z)
+    return z.copy_(out) if in_place else out
 
 
 def _chord(function: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
@@ -112,10 +121,9 @@ class _Chord(torch.autograd.Function):
         slope = (at_x - at_b) / change.where(~near, 1.0)
         if near.any():
             with torch.enable_grad():
-                middle = ((x + b) / 2).requires_grad_()
-                slope = torch.where(
-                    near, torch.autograd.grad(function(middle.clone()).sum(), middle)[0], slope
-                )
+                middle = _mean_of_pair(wide).requires_grad_()
+                between = torch.autograd.grad(function(middle.clone()).sum(), middle)[0]
+                slope = torch.where(near, between[: len(x)], slope)
         ctx.save_for_backward(torch.cat([slope, slope]).to(z.dtype))
         return out.to(z.dtype)
 

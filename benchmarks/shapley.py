@@ -9,7 +9,7 @@ from torch import Tensor
 from .coalitions import Table, units_of
 from .plugin import Case
 
-UNSAFE = (0.9, 2.0)  # pairs of coalitions a unit, between which a plain fit follows its noise
+UNSAFE = (0.7, 4.0)  # pairs of coalitions a unit, between which a plain fit follows its noise
 MANY = 8  # units, from which on there are coalitions enough to choose a penalty by
 
 

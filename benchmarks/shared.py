@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from .coalitions import Design, Table, play
-from .metering import peak_mb
+from .metering import memory_now, peak_since
 from .plugin import Case
-from .randomness import rng_for
+from .randomness import rng_for, seeded
 from .terms import Value
 
 
@@ -35,10 +35,11 @@ class Shared:
         """A table, and what it took to make."""
         key = (design, value)
         if key not in self.tables:
-            start = time.perf_counter()
+            held, start = memory_now(), time.perf_counter()
             rng = rng_for("coalitions", self.key, repr(design))
-            table = play(self.case, design, value, rng)
-            self.tables[key] = Made(table, time.perf_counter() - start, peak_mb())
+            with seeded(rng):  # a model that draws must not hang on who asks first
+                table = play(self.case, design, value, rng)
+            self.tables[key] = Made(table, time.perf_counter() - start, peak_since(held))
         return self.tables[key]
 
 
@@ -57,6 +58,7 @@ class Loan:
     def __init__(self, shared: Shared, model: nn.Module) -> None:
         self.shared = shared
         self.model = model
+        self.structure = _structure(model)
         self.spent = 0.0  # seconds that it waited for tables
         self.read: dict[tuple[Design, Value], Made] = {}
 
@@ -67,7 +69,7 @@ class Loan:
     def serves(self, case: Case) -> bool:
         """Whether the tables are of this case: of this very model, not altered since, and of equal rows."""
         own = self.shared.case
-        if case.model is not self.model:
+        if case.model is not self.model or _structure(case.model) != self.structure:
             return False
         named = ("x", "target", "baseline", "background", "groups")
         pairs = [(getattr(case, name), getattr(own, name)) for name in named]
@@ -95,8 +97,23 @@ class Loan:
 
     @property
     def peak_mb(self) -> float:
-        """The most memory that was held when one of them was made."""
+        """The most memory that making one of them took."""
         return max((made.peak_mb for made in self.read.values()), default=0.0)
+
+
+def _structure(model: nn.Module) -> list[object]:
+    """What tells an altered model from the one that was lent, beside its weights."""
+    return [
+        # the root carries the hook that counts its rows
+        (
+            name,
+            type(m),
+            m.training,
+            m.extra_repr(),
+            m is model or len(m._forward_hooks | m._forward_pre_hooks),
+        )
+        for name, m in model.named_modules()
+    ]
 
 
 def _state(model: nn.Module) -> list[Tensor]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .registry import AssayError
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "ledger.sqlite"
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
@@ -44,6 +44,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "backward_rows_per_row",
             "completeness_error",
             "peak_mb",
+            "budget",
             "remark",
             "version",
         ),
@@ -62,7 +63,7 @@ TEXT = (
     "estimand",
     "version",
 )
-NO_VALUE = {"value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
+NO_VALUE = {"budget": "", "value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
     ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
 )  # an empty text is a text: only these columns can lack a number
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; costs.csv has it

@@ -54,6 +54,12 @@ Need: TypeAlias = Literal["truth", "model", "other"]  # of a metric; "other" is 
 Ceiling: TypeAlias = Literal["exact", "ablation", "best"]
 
 
+def aim(estimand: Estimand, value: Value) -> str:
+    """What a method is held against, as in the tables: a derivative has no value function."""
+    derivative = estimand in {"gradient", "gradient_x_input"}
+    return estimand if derivative or value == "baseline" else f"{estimand} ({value})"
+
+
 def words(what: str, given: str | tuple[str, ...], allowed: Any) -> tuple[str, ...]:
     """`given`, one word or several, as a tuple.
 

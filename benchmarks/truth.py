@@ -15,6 +15,7 @@ from .terms import Estimand, Value
 MAX_UNITS = 12  # 2^12 coalitions a row
 COMPLETENESS = 1e-9  # integrated gradients must add up to this share of the largest difference
 MAX_NODES = 2048
+NUMBERS = 2_000_000  # of rows against their baselines at one time
 
 Function = Callable[[Tensor], Tensor]
 
@@ -49,9 +50,11 @@ def exact_attribution(
     if estimand == "gradient_x_input":
         return gradient(f, x) * x
     fillers = problem.baseline[None] if value == "baseline" else problem.background
-    baseline = fillers.double().repeat_interleave(len(x), 0)
-    each = _against(f, x.repeat(len(fillers), *[1] * (x.dim() - 1)), baseline, problem, estimand)
-    return each.view(len(fillers), *x.shape).mean(0)
+    total, many = torch.zeros_like(x), [1] * (x.dim() - 1)
+    for some in fillers.double().split(max(1, NUMBERS // x.numel())):
+        each = _against(f, x.repeat(len(some), *many), some.repeat_interleave(len(x), 0), problem, estimand)
+        total += each.view(len(some), *x.shape).sum(0)
+    return total / len(fillers)
 
 
 def _against(

@@ -29,12 +29,6 @@ class Aim:
     value: Value = "baseline"
     signed: bool = True
 
-    @property
-    def text(self) -> str:
-        """As in the tables: a derivative has no value function."""
-        derivative = self.estimand in {"gradient", "gradient_x_input"}
-        return self.estimand if derivative or self.value == "baseline" else f"{self.estimand} ({self.value})"
-
 
 class Yardstick:
     """Chance, ceiling and truth on one unit, each computed once however many methods are scored."""

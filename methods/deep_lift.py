@@ -1,4 +1,4 @@
-"""DeepLIFT, with rules for every operation that torch calls, or as captum computes it."""
+"""DeepLIFT, with rules for operations wherever torch calls them, or as captum computes it."""
 
 import warnings
 from typing import Literal

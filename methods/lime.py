@@ -27,7 +27,8 @@ def lime(
     budget: coalitions evaluated for a row; each is one model row (one for each background row, if value is
         "marginal").
     kernel_width: of the exponential kernel on the cosine distance to the whole row, as in the paper's code.
-    penalty: L2 penalty on the slopes; the lasso of captum's default sets half of them to 0.
+    penalty: L2 penalty on the slopes, against as many draws as the budget has; the lasso of captum's default
+        sets half of them to 0.
     value: what an absent feature is replaced by.
     """
     found = table(case, Sampled(budget), value)

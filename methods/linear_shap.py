@@ -4,8 +4,10 @@ import shap
 import torch
 from torch import nn
 
+from ..benchmarks.coalitions import unit_count, units_of
 from ..benchmarks.perturb import absent
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
+from ..benchmarks.shapley import spread_over_features
 from ..benchmarks.terms import Value
 
 
@@ -32,5 +34,6 @@ def linear_shap(case: Case, *, value: Value = "baseline") -> Samples:
     fillers, rows = (part.flatten(1).double().numpy() for part in (absent(case, value), case.x))
     masker = shap.maskers.Independent(fillers, max_samples=len(fillers))  # it would keep 100 of them
     explainer = shap.LinearExplainer((weight.numpy(), offset.numpy()), masker)
-    values = torch.as_tensor(explainer.shap_values(rows), dtype=case.x.dtype)
-    return values[torch.arange(len(case.x)), :, case.target].view(case.x.shape)
+    values = torch.as_tensor(explainer.shap_values(rows))[torch.arange(len(case.x)), :, case.target]
+    of_units = values.new_zeros(len(values), unit_count(case))
+    return spread_over_features(case, of_units.index_add_(1, units_of(case).flatten(), values))

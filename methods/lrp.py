@@ -31,7 +31,7 @@ BENT = (
 )
 OWN = (nn.ReLU, nn.Tanh, nn.Dropout)
 ELEMENTWISE = (*BENT, *OWN, nn.LeakyReLU, nn.Identity)
-NEGLIGIBLE = 1e-6  # an epsilon that is not seen beside a network's sums
+SAME = 1e-4  # share of its norm by which a map may differ from another and be called that
 
 
 @method(
@@ -57,7 +57,6 @@ def lrp(
     epsilon: added to every denominator of the epsilon rule.
     gamma: by how much the gamma rule raises positive weights.
     """
-    _say(case.model, rule == "epsilon" and epsilon <= NEGLIGIBLE)
     # a copy, as captum leaves attributes on the layers; in a container, as it sees children only
     model = nn.Sequential(copy.deepcopy(case.model))
     layers, at_once = [m for m in model.modules() if not any(m.children())], rows_at_once(case)
@@ -66,14 +65,17 @@ def lrp(
         for layer in layers:  # anew for every block: captum takes the rules off the layers when it is done
             _give_rule(layer, rule, epsilon, gamma)
         blocks.append(LRP(model).attribute(x.clone().requires_grad_(), target=target).detach())
+    _say(case, torch.cat(blocks))
     return torch.cat(blocks)
 
 
-def _say(model: nn.Module, exact: bool) -> None:
-    """What the rule comes to on this model, where that is not what its name says."""
-    shifted = sorted({type(m).__name__ for m in model.modules() if isinstance(m, SHIFTED)})
-    if exact and not any(isinstance(m, BENT) for m in model.modules()):
-        warnings.warn(Note("is input x gradient: no activation but ReLU"), stacklevel=3)
+def _say(case: Case, found: Samples) -> None:
+    """What the map comes to on this model, where that is not what its name says."""
+    shifted = sorted({type(m).__name__ for m in case.model.modules() if isinstance(m, SHIFTED)})
+    x = case.x.clone().requires_grad_()
+    plain = case.x * torch.autograd.grad(case.output(x).sum(), x)[0]
+    if (found - plain).norm() <= SAME * plain.norm():
+        warnings.warn(Note("is input x gradient: the two maps agree on this model"), stacklevel=3)
     elif shifted:
         warnings.warn(
             Note(f"is unstable at {', '.join(shifted)}: divides by an input near 0 what is not 0 there"),

@@ -17,7 +17,7 @@ from ..benchmarks.terms import Value
 
 
 @method(
-    version=1,
+    version=2,
     paper="https://doi.org/10.1007/978-3-642-45494-3_7",
     promises="complete",
     cost="samples",
@@ -50,9 +50,9 @@ def _tree(case: Case) -> NDArray[np.float64]:
         return np.zeros((0, 4))
     rows = case.background.flatten(1).double()
     rows = rows - rows.mean(0)
-    size = rows.norm(dim=0)
+    size, rounding = rows.norm(dim=0), 1e-6 * case.background.flatten(1).abs().amax(0)
     # a column that is constant but for rounding goes together with none
-    rows = rows / size.where(size > 1e-6 * case.background.abs().max(), torch.inf)
+    rows = rows / size.where(size > rounding * len(rows) ** 0.5, torch.inf)
     member = torch.nn.functional.one_hot(units_of(case).flatten(), count).double()
     member = member / member.sum(0)
     distance = 1 - member.T @ (rows.T @ rows).abs() @ member

@@ -6,10 +6,12 @@ from numpy.typing import NDArray
 
 from ..benchmarks.coalitions import unit_count
 from ..benchmarks.games import Game, play_rows
+from ..benchmarks.perturb import absent
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
 from ..benchmarks.terms import Value
 
-MOST = 16  # units: 65,536 coalitions a row
+MOST = 16  # units
+ROWS = 2**18  # model rows for a row explained
 
 
 @method(
@@ -26,6 +28,9 @@ def shap_exact(case: Case, *, value: Value = "baseline") -> Samples:
     """
     if unit_count(case) > MOST:
         raise NotApplicable(f"enumerates coalitions of at most {MOST} units, and this has {unit_count(case)}")
+    rows = 2 ** unit_count(case) * len(absent(case, value))
+    if rows > ROWS:
+        raise NotApplicable(f"takes at most {ROWS:,} model rows for a row explained, and this needs {rows:,}")
 
     def solve(game: Game, units: int) -> NDArray[np.float64]:
         explainer = shap.ExactExplainer(game, shap.maskers.Independent(np.zeros((1, units))))

@@ -21,6 +21,8 @@ def smooth_grad(
 ) -> Samples:
     """The signed gradient averaged over noisy copies of the row.
 
+    Held against the gradient, from which it differs by what the noise smooths, however large the budget.
+
     budget: copies a row; each is one model row, there and back.
     spread: deviation of the noise, as a share of the range of the background, feature by feature's mean.
     """

@@ -1,5 +1,6 @@
 """One line makes a method: captum's classes, shap's, and any function of model, x and target."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from assay.benchmarks.plugin import METHODS
 from assay.benchmarks.registry import AssayError, DuplicatePluginError, load_file
 from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
+from assay.benchmarks.terms import Estimand, words
 
 torch.set_num_threads(1)
 load_plugins()
@@ -28,7 +30,6 @@ def slope(model, x, target):
 
 @pytest.fixture(scope="module", autouse=True)
 def _made():
-    before = set(METHODS._plugins)
     adapters.from_captum(
         captum.attr.InputXGradient, name="one_ixg", needs="gradient", estimand="gradient_x_input"
     )
@@ -54,7 +55,8 @@ def _made():
         slope, name="one_slope", needs="gradient", estimand="gradient", paper="https://a.org"
     )
     yield
-    for name in set(METHODS._plugins) - before:
+    ours = (__name__, "assay_file_")
+    for name in [n for n, p in METHODS._plugins.items() if p.function.__module__.startswith(ours)]:
         del METHODS._plugins[name]
 
 
@@ -90,8 +92,6 @@ def test_it_computes_what_the_class_computes(name):
 
 
 def test_a_unit_s_value_is_shared_among_its_features():
-    import dataclasses
-
     case = dataclasses.replace(network_case(3), groups=torch.tensor([4, 4, 7, 7, 9]))
     wanted = explainer(setting(METHODS["exact_shapley"], {}))(case)
     for name in ("one_sampling", "one_shap"):
@@ -148,3 +148,42 @@ def test_one_line_in_a_file_is_a_ranked_row(tmp_path):
     row = next(line for line in found.stdout.splitlines() if " sampled " in line)
     assert row.split()[0].isdigit()
     assert "it/s" not in found.stderr  # no progress bar of shap's
+
+
+def test_what_is_averaged_over_the_background_is_so_by_every_class_of_captum_s():
+    """As many rows as background rows: captum would pair them."""
+    case = network_case(1)
+    case = dataclasses.replace(case, background=case.background[: len(case.x)])
+    peers = {captum.attr.IntegratedGradients: None, captum.attr.FeatureAblation: "feature_ablation"}
+    for kind, peer in peers.items():
+        function = adapters.from_captum(kind, name=f"over_{kind.__name__}", value="marginal")
+        found = function(case)
+        turned = function(dataclasses.replace(case, background=case.background.flip(0)))
+        torch.testing.assert_close(found, turned, rtol=1e-4, atol=1e-6)
+        if peer:
+            wanted = explainer(setting(METHODS[peer], {"value": "marginal"}))(case)
+            torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_what_captum_lacks_is_said():
+    function = adapters.from_captum(captum.attr.Occlusion, name="occluded")
+    with pytest.raises(ValueError, match=r"Occlusion.attribute needs sliding_window_shapes; give arguments"):
+        function(network_case(1))
+
+
+def test_an_explainer_of_shap_s_that_is_called_is_wrapped_too():
+    function = adapters.from_shap(shap.ExactExplainer, name="called")
+    wanted = explainer(setting(METHODS["exact_shapley"], {}))(network_case(3))
+    torch.testing.assert_close(function(network_case(3)).double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_explainer_of_fitted_models_is_refused():
+    with pytest.raises(AssayError, match="needs 'trees'; use tree_shap or linear_shap"):
+        adapters.from_shap(shap.TreeExplainer, name="wood", needs="trees")
+
+
+@pytest.mark.parametrize("word", ["shapely", "none "])
+def test_a_misspelt_word_is_told_at_once(word):
+    with pytest.raises(AssayError, match=f"estimand cannot be '{word}'"):
+        words("estimand", word, Estimand)
+    assert words("estimand", "shapley", Estimand) == ("shapley",)

@@ -463,7 +463,7 @@ def test_costs_tell_how_often_the_model_was_asked():
     assert {m: c["model_rows_per_row"] for m, c in costs.items()} == wanted
     backward = {"gradient": 1, "feature_ablation": 0, "kernel_shap": 0, "saliency": 1}
     assert {m: c["backward_rows_per_row"] for m, c in costs.items()} == backward
-    assert all(c["seconds"] > 0 and c["peak_mb"] > 0 for c in costs.values())
+    assert all(c["seconds"] > 0 and c["peak_mb"] >= 0 for c in costs.values())
     assert costs["kernel_shap"]["completeness_error"] < 1e-5 < costs["gradient"]["completeness_error"]
 
 

@@ -201,7 +201,7 @@ CAP, ALLOWED = 512, 128  # MB that the model's rows may take; and beside them, m
 HUNGER = """
 import torch
 from torch import nn
-from assay.benchmarks.metering import peak_mb, reset_peak
+from assay.benchmarks.metering import memory_now, peak_since
 from assay.benchmarks.plugin import Case
 from assay.methods.{method} import {method}
 
@@ -212,10 +212,9 @@ net = nn.Sequential(nn.Linear(10_000, 64), nn.ReLU(), nn.Linear(64, 1)).eval().r
 rest = dict(baseline=torch.zeros(10_000), background=draw(5, 10_000), groups=None, rng=rng)
 case = Case(model=net, x=draw(20, 10_000), target=torch.zeros(20, dtype=torch.int64), **rest)
 net(case.x)
-reset_peak()
-before = peak_mb()
+held = memory_now()
 assert {method}(case).isfinite().all()
-print(peak_mb() - before)
+print(peak_since(held))
 """
 
 

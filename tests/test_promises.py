@@ -1,12 +1,16 @@
 """Every check of methods, on a method that is wrong in just that way."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from assay.benchmarks import promises
-from assay.benchmarks.network_task import DUMMY, TWINS, network_case, permuted, summed
+from assay.benchmarks.coalitions import Alone, Everything, Sampled, fits, table, unit_count
+from assay.benchmarks.network_task import DUMMY, TWINS, in_units, network_case, permuted, shaped, summed
 from assay.benchmarks.plugin import NotApplicable
 from assay.benchmarks.registry import Plugin
+from assay.benchmarks.shapley import by_enumeration, by_regression, spread_over_features
 
 FACTS = {
     "needs": (),
@@ -27,14 +31,47 @@ def gradient(case):
     return torch.autograd.grad(case.output(x).sum(), x)[0]
 
 
+def enumerated(case):
+    return spread_over_features(case, by_enumeration(table(case, Everything())))
+
+
+def sampled(case, *, budget: int = 100):
+    found = table(case, Sampled(budget))
+    return spread_over_features(case, by_enumeration(found) if found.exhaustive else by_regression(found))
+
+
+def ablated(case):
+    found = table(case, Alone())
+    return spread_over_features(case, found.whole[:, None] - found.outputs)
+
+
+def ablated_to_background(case):
+    found = table(case, Alone(), "marginal")
+    return spread_over_features(case, (found.whole[:, None] - found.outputs).abs())
+
+
+ALL = ("dummy", "symmetry", "linearity")
+GOOD = [
+    plugin(gradient, estimand="gradient", promises=ALL),
+    plugin(gradient, estimand="gradient", promises=ALL, needs=("linear",)),
+    plugin(enumerated, estimand="shapley", promises=("complete", *ALL)),
+    plugin(enumerated, estimand="shapley", promises=("complete", *ALL), needs=("linear",)),
+    plugin(enumerated, estimand="shapley", promises=("complete", *ALL), needs=("trees",)),
+    plugin(sampled, estimand="shapley", promises=("complete",)),
+    plugin(ablated, estimand="ablation", promises=ALL),
+    plugin(ablated_to_background, estimand="ablation", value="marginal", signed=False),
+]
+
+
 def fails(check, function, match, **facts):
     with pytest.raises((AssertionError, ValueError), match=match):
         check(plugin(function, **facts))
 
 
 @pytest.mark.parametrize("check", promises.METHOD_CHECKS)
-def test_a_good_method_passes(check):
-    check(plugin(gradient, estimand="gradient", promises=("dummy", "symmetry", "linearity")))
+@pytest.mark.parametrize("good", GOOD, ids=lambda good: "_".join((good.name, *good.facts["needs"])))
+def test_a_good_method_passes(check, good):
+    check(good)
 
 
 def test_one_that_serves_nothing():
@@ -114,6 +151,20 @@ def test_one_that_looks_at_the_other_rows():
         fails(promises.rows_do_not_meet, function, "with the rows beside it")
 
 
+def test_one_that_counts_the_rows():
+    def shared(case):
+        return case.x / len(case.x)
+
+    fails(promises.rows_do_not_meet, shared, "a row alone gets another map")
+
+
+def test_one_that_draws_for_all_rows_at_once_may_give_a_row_alone_another_map():
+    def noise(case):
+        return torch.rand(case.x.shape[::-1]).T
+
+    promises.rows_do_not_meet(plugin(noise))
+
+
 def test_one_that_prefers_the_first_columns():
     def first(case):
         return gradient(case) * torch.tensor([2.0, 1, 1, 1, 1])
@@ -154,13 +205,85 @@ def test_one_that_misses_its_estimand():
     def from_baseline(case):
         return gradient(case) * (case.x - case.baseline)
 
-    promises.hits_its_estimand(plugin(from_baseline, estimand="shapley"))
-    fails(promises.hits_its_estimand, from_baseline, "misses", estimand="shapley", value="marginal")
+    linear = {"needs": ("linear",)}
+    for estimand in ("shapley", "ablation"):  # right on linear models alone
+        promises.hits_its_estimand(plugin(from_baseline, estimand=estimand, **linear))
+        fails(promises.hits_its_estimand, from_baseline, f"estimand, {estimand}", estimand=estimand)
+        fails(
+            promises.hits_its_estimand, from_baseline, "misses", estimand=estimand, value="marginal", **linear
+        )
 
     def from_background(case):
         return gradient(case) * (case.x - case.background.mean(0))
 
-    promises.hits_its_estimand(plugin(from_background, estimand="shapley", value="marginal"))
+    promises.hits_its_estimand(plugin(from_background, estimand="shapley", value="marginal", **linear))
+    fails(promises.hits_its_estimand, from_background, "misses", estimand="shapley", value="marginal")
+
+
+def test_one_that_takes_one_estimand_for_another():
+    fails(promises.hits_its_estimand, ablated, "misses its estimand, shapley", estimand="shapley")
+    fails(promises.hits_its_estimand, enumerated, "misses its estimand, ablation", estimand="ablation")
+    fails(promises.hits_its_estimand, ablated, "misses", estimand="ablation", signed=False)
+    trees = {"needs": ("trees",)}
+    fails(promises.hits_its_estimand, ablated, "misses its estimand, shapley", estimand="shapley", **trees)
+    fails(promises.hits_its_estimand, enumerated, "misses", estimand="ablation", **trees)
+
+
+def test_one_that_is_wrong_only_where_it_samples():
+    def halved(case, *, budget: int = 1000):
+        exhaustive = fits(unit_count(case), budget)
+        return enumerated(case) if exhaustive else sampled(case, budget=budget) / 2
+
+    fails(promises.hits_its_estimand, halved, "misses its estimand, shapley", estimand="shapley")
+
+
+def test_one_that_knows_only_flat_rows():
+    def flat(case):
+        return gradient(case).flatten(1)
+
+    def by_first_axis(case):
+        return gradient(case) * torch.arange(1.0, case.x.shape[1] + 1).view(1, -1, *[1] * (case.x.ndim - 2))
+
+    def refuses(case):
+        if case.x.ndim > 2:
+            raise NotApplicable("explains tables")
+        return gradient(case)
+
+    fails(promises.serves_any_shape, flat, "shape of x")
+    fails(promises.serves_any_shape, by_first_axis, "rows in another shape get other numbers")
+    promises.serves_any_shape(plugin(refuses))
+
+
+def test_one_that_does_not_play_units():
+    def features(case):  # units are none of its business
+        return by_enumeration(table(dataclasses.replace(case, groups=None), Everything())).float()
+
+    def alone(case):
+        found = table(dataclasses.replace(case, groups=None), Alone())
+        return (found.whole[:, None] - found.outputs).float()
+
+    def whole_units(case):  # every feature gets all of its unit's, as captum's do
+        units = torch.arange(5) if case.groups is None else case.groups.unique(return_inverse=True)[1]
+        return by_enumeration(table(case, Everything())).float()[:, units]
+
+    def not_finite(case):
+        return gradient(case) / (case.groups is None)
+
+    for function, estimand in ((features, "shapley"), (whole_units, "shapley"), (alone, "ablation")):
+        promises.hits_its_estimand(plugin(function, estimand=estimand))
+        fails(promises.plays_units, function, f"misses the {estimand} values of units", estimand=estimand)
+    promises.keeps_its_promises(plugin(whole_units, promises=("complete",)))
+    fails(promises.plays_units, whole_units, "sums miss", promises=("complete",))
+    fails(promises.plays_units, not_finite, "finite numbers")
+
+
+def test_one_may_refuse_units():
+    def refuses(case):
+        if case.groups is not None:
+            raise NotApplicable("plays features")
+        return gradient(case)
+
+    promises.plays_units(plugin(refuses, estimand="shapley", promises=("complete",)))
 
 
 def test_one_that_breaks_its_promises():
@@ -189,6 +312,7 @@ def test_one_that_breaks_its_promises():
     wrong += [(position, "symmetry", "cannot tell apart"), (squared, "linearity", "sum of the attributions")]
     for function, promise, match in wrong:
         fails(promises.keeps_its_promises, function, match, promises=(promise,))
+    fails(promises.keeps_its_promises, squared, "sum of", promises=("linearity",), needs=("linear",))
 
 
 # ---- the models that all this is tried on ---------------------------------------------------------------
@@ -207,8 +331,25 @@ def test_the_small_models_are_as_described(needs, outputs):
     assert not torch.equal(order, torch.arange(5))
 
 
-def test_a_sum_of_networks_is_that():
-    f, g = (network_case(3, seed=seed) for seed in (0, 1))
+@pytest.mark.parametrize("needs", [(), ("linear",), ("trees",)])
+def test_the_small_models_take_rows_of_another_shape(needs):
+    case = network_case(3, needs)
+    other = shaped(case)
+    assert (other.x.shape, other.baseline.shape, other.background.shape) == ((6, 1, 5), (1, 5), (20, 1, 5))
+    assert torch.equal(other.model(other.x), case.model(case.x))
+
+
+def test_units_are_fewer_than_features():
+    assert unit_count(in_units(network_case(1))) == 3
+
+
+def test_the_budget_of_the_checks_does_not_fit_all_coalitions_of_features():
+    assert not fits(unit_count(network_case(1)), promises.BUDGET)
+
+
+@pytest.mark.parametrize("needs", [(), ("linear",)])
+def test_a_sum_of_models_is_that(needs):
+    f, g = (network_case(3, needs, seed=seed) for seed in (0, 1))
     assert not torch.allclose(f.model(f.x), g.model(f.x))
     torch.testing.assert_close(summed(f.model, g.model)(f.x), f.model(f.x) + g.model(f.x))
 

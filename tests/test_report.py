@@ -46,7 +46,7 @@ def test_the_error_on_the_exact_function_is_of_the_oracle_and_of_attribution_err
     assert found["cells"].tolist() == [1, 2]
 
 
-def test_the_error_by_budget_compares_methods_on_cells_that_all_have_at_every_budget():
+def test_the_error_by_budget_is_by_noise_and_empty_where_a_cell_lacks():
     budgets = {
         "k[budget=10]": ("k", 10),
         "k[budget=99]": ("k", 99),
@@ -54,21 +54,35 @@ def test_the_error_by_budget_compares_methods_on_cells_that_all_have_at_every_bu
         "s": ("s", 99),
     }
     rows = [score(m, v) for m, v in zip(budgets, (0.4, 0.2, 0.5, 0.3), strict=True)]
-    rows += [score("k[budget=10]", 9.0, seed=1), score("k[budget=99]", 9.0, seed=1)]  # s has none there
+    rows += [score(m, v, seed=1) for m, v in zip(budgets, (0.2, 0.2, None, 0.3), strict=True)]
+    rows += [score("k[budget=10]", 0.9, noise="more"), score("k[budget=99]", 0.8, noise="more")]
+    rows += [score("s[budget=10]", None, noise="more", status="skipped"), score("s", 0.7, noise="more")]
     rows += [score("once", 0.7)]
     found = leaderboard.error_by_budget(pd.DataFrame(rows), budgets | {"once": ("once", 10)})
-    assert found.to_dict() == {10: {"k": 0.4, "s": 0.5}, 99: {"k": 0.2, "s": 0.3}}
+    assert list(found) == ["n", "more"]
+    few, more = (curve.astype(object).where(curve.notna(), None) for curve in found.values())
+    assert few.loc["k"].tolist() == pytest.approx([0.3, 0.2])
+    assert few.loc["s"].tolist() == [None, pytest.approx(0.3)]  # not over easier cells than another's
+    assert more.loc["k"].tolist() == pytest.approx([0.9, 0.8])
+    assert more.loc["s"].tolist() == [None, pytest.approx(0.7)]
 
 
-def test_budgets_are_read_from_the_names_in_the_tables():
-    found = report._budgets(
-        ["kernel_shap[budget=64,value=marginal]", "kernel_shap", "gradient", "gone", "gone[budget=5]"]
+def test_budgets_are_those_that_the_methods_were_given():
+    costs = pd.DataFrame(
+        {
+            "method": [
+                "kernel_shap[budget=64,value=marginal]",
+                "kernel_shap",
+                "gradient",
+                "odd[budget=small]",
+            ],
+            "budget": [64.0, 2048.0, "", "small"],
+        }
     )
-    assert found["kernel_shap[budget=64,value=marginal]"] == ("kernel_shap[value=marginal]", 64)
-    assert found["kernel_shap"] == ("kernel_shap", 2048)  # the default
-    assert found["gone[budget=5]"] == ("gone", 5)  # a plug-in that is not here
-    assert "gradient" not in found
-    assert "gone" not in found
+    assert report._budgets(costs) == {
+        "kernel_shap[budget=64,value=marginal]": ("kernel_shap[value=marginal]", 64),
+        "kernel_shap": ("kernel_shap", 2048),  # the default
+    }
 
 
 def test_a_note_says_what_is_broken_where_and_by_how_much():

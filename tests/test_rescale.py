@@ -11,7 +11,7 @@ from torch.nn import functional
 from assay.benchmarks import perturb
 from assay.benchmarks.explaining import attribute
 from assay.benchmarks.perturb import absent, difference
-from assay.benchmarks.plugin import METHODS, MODELS, Case
+from assay.benchmarks.plugin import METHODS, MODELS, Case, NotApplicable
 from assay.benchmarks.rescale import attributed
 from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting, settings
@@ -111,9 +111,45 @@ def test_every_element_wise_module_adds_up(activation):
 
 
 def test_an_activation_in_place_is_as_good():
+    class InPlace(Functional):
+        def forward(self, x):
+            x.tanh_()  # the first operation, on the rows themselves
+            h = self.a(x)
+            functional.relu(h, inplace=True)
+            h = self.b(h)
+            h.sigmoid_()
+            return self.c(h)
+
+    given = case(InPlace())
+    with torch.no_grad():
+        wanted = given.model(given.x.clone()) - given.model(given.baselines.clone())
+    found = attributed(given, absent(given, "baseline"))
+    gap_ = found.sum(1) - wanted.gather(1, given.target[:, None])[:, 0]
+    assert gap_.abs().max() < 1e-5 * wanted.abs().mean()
     layers = (nn.Linear(WIDTH, 16), nn.ReLU(inplace=True), nn.Linear(16, 3))
     given = case(nn.Sequential(*layers))
     assert gap(attributed(given, absent(given, "baseline")), given) < 1e-5
+
+
+def test_a_power_of_each_number_s_own_adds_up():
+    class Powers(Functional):
+        def forward(self, x):
+            h = self.a(x)
+            return self.c(torch.pow(h, torch.full_like(h.detach(), 2.0)))
+
+    given = case(Powers())
+    given.x[2] = given.baseline
+    assert gap(attributed(given, absent(given, "baseline")), given) < 1e-4
+
+
+def test_rows_that_are_not_on_the_first_axis_are_refused():
+    class Turned(Functional):
+        def forward(self, x):
+            return self.c(torch.tanh(self.a(x).T).T)
+
+    given = case(Turned(), rows=5)
+    with pytest.raises(NotApplicable, match="no rule for tanh where rows are not on the first axis"):
+        attributed(given, absent(given, "baseline"))
 
 
 def test_a_convolution_with_norm_in_eval_mode_adds_up():

@@ -173,7 +173,7 @@ def test_by_regression_is_the_constrained_least_squares_of_the_paper(units, budg
     torch.testing.assert_close(by_regression(found), wanted, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("pairs", [1, 3, 10])
+@pytest.mark.parametrize("pairs", [1, 3, 8])
 def test_with_fewer_pairs_than_units_the_fit_is_the_one_nearest_to_equal_shares(pairs):
     """It fits all pairs, adds up, and no other that does so is nearer: its deviation is in their span."""
     units = 12
@@ -391,13 +391,15 @@ def test_sampled_marginal_values_converge_to_the_exact_ones():
 
 
 def test_feature_permutation_of_a_linear_model_is_w_times_what_is_lost_on_average():
-    given = case(6, model=Line, rows=300)
+    given = case(6, model=Line, rows=4)
     weight = given.model.weight.T[given.target]
     wanted = weight * (given.x - given.background.mean(0))
-    gap = feature_permutation(given, draws=25) - wanted
+    seeded_cases = (dataclasses.replace(given, rng=generator(seed)) for seed in range(300))
+    gap = torch.stack([feature_permutation(each, draws=25) for each in seeded_cases]) - wanted
     spread = weight.abs() * given.background.std(0, correction=0) / 5
     assert (gap / spread).abs().max() < 5  # of 1800 means of 25 draws
-    assert 0.9 < (gap / spread).square().mean() < 1.1  # the draws differ from row to row
+    assert 0.9 < (gap / spread).square().mean() < 1.1
+    assert (gap.mean(0) / spread).abs().max() < 4.5 / 300**0.5
     few = feature_permutation(again(given, 1), draws=4) - wanted
     assert few.norm() > 2 * gap.norm()  # 2.5 on average
 
