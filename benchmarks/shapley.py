@@ -60,15 +60,12 @@ def _cross_validated(z: Float[Tensor, "m units"], y: Float[Tensor, "n m"]) -> Fl
     u, s, v = torch.linalg.svd(z, full_matrices=False)
     along, power = y @ u, s.square()
     beside = y.square().sum(1) - along.square().sum(1)  # what no penalty can fit
-    best, slopes = torch.full((len(y),), torch.inf, dtype=y.dtype), torch.zeros_like(y @ z)
-    for penalty in power.mean() * torch.logspace(-8, 2, 61, dtype=y.dtype):
-        kept = power / (power + penalty)
-        misfit = beside + (along * (1 - kept)).square().sum(1)
-        score = misfit / (len(z) - kept.sum()).square()
-        better = score < best
-        best = torch.where(better, score, best)
-        slopes = torch.where(better[:, None], (along * (kept / s.clamp_min(1e-300))) @ v, slopes)
-    return slopes
+    penalties = power.mean() * torch.logspace(-8, 2, 61, dtype=y.dtype)
+    kept = power / (power + penalties[:, None])
+    misfit = beside + (1 - kept).square() @ along.square().T
+    score = misfit / (len(z) - kept.sum(1)).square()[:, None]
+    best = kept[score.argmin(0)]
+    return (along * best / s.clamp_min(1e-300)) @ v
 
 
 def ridge(

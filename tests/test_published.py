@@ -94,3 +94,8 @@ def test_more_budget_is_less_error():
             known = errors.dropna()
             assert len(known) > 1, (noise, method)
             assert known.iloc[-1] < known.iloc[0], (noise, method)
+
+
+def test_no_page_has_a_place_left_to_be_filled():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert not re.search(r"[A-Z]{3,}_(TIME|TABLE)", page.read_text()), page.name

@@ -400,8 +400,8 @@ def test_feature_permutation_of_a_linear_model_is_w_times_what_is_lost_on_averag
     assert (gap / spread).abs().max() < 5  # of 1800 means of 25 draws
     assert 0.9 < (gap / spread).square().mean() < 1.1
     assert (gap.mean(0) / spread).abs().max() < 4.5 / 300**0.5
-    few = feature_permutation(again(given, 1), draws=4) - wanted
-    assert few.norm() > 2 * gap.norm()  # 2.5 on average
+    few = torch.stack([feature_permutation(again(given, seed), draws=4) for seed in range(300)]) - wanted
+    assert 2 * gap.norm() < few.norm() < 3 * gap.norm()  # 2.5 on average
 
 
 def test_feature_permutation_takes_units_as_wholes():
