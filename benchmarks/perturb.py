@@ -20,8 +20,9 @@ def rows_at_once(case: Case) -> int:
 
     What its operations write is measured on the first row; all of it counts, as a backward pass keeps it.
     """
+    first = case.x[:1].clone()  # an operation in place may come first
     with torch.no_grad(), _Written() as written:
-        case.model.forward(case.x[:1].clone())  # past the model's own hooks: no row of the method's
+        case.model.forward(first)  # past the model's own hooks: no row of the method's
     each = case.x[0].numel() + written.numbers
     return max(1, min(max(FEWEST, NUMBERS // each), MEMORY // (case.x.element_size() * each)))
 

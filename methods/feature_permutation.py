@@ -19,7 +19,7 @@ from ..benchmarks.shapley import spread_over_features
     promises=("dummy", "linearity"),
     cost="units",
 )
-def feature_permutation(case: Case, *, draws: Annotated[int, Ge(1)] = 25) -> Samples:
+def feature_permutation(case: Case, *, draws: Annotated[int, Ge(1)] = 50) -> Samples:
     """What the output loses when one unit alone takes its value from another row, averaged over draws.
 
     Breiman permutes a column over a table of rows; here the other values come from the background, so that no

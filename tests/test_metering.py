@@ -85,7 +85,7 @@ COSTS = {
     "input_x_gradient": (1, 1),
     "feature_ablation": (6 + 2, 0),
     "exact_shapley": (2**6, 0),
-    "feature_permutation": (1 + 6 * 25, 0),
+    "feature_permutation": (1 + 6 * 50, 0),
 }
 
 
