@@ -4,6 +4,7 @@ Peers get fewer rows, since they take them one by one: what is compared is the t
 """
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -64,12 +65,20 @@ def error(text, case):
 KERNEL = {"kernel_shap": 200, "shap_kernel": 10, "captum_kernel_shap": 2}
 
 
-@pytest.mark.benchmark(group=f"kernel SHAP, {BUDGET} coalitions: time at 110 units, error at 12 units")
+@pytest.fixture(params=["one thread", "torch's default threads"])
+def threads(request, wide):
+    """A worker of ours has one thread; a user who calls captum or shap has as many as torch takes."""
+    torch.set_num_threads(1 if request.param == "one thread" else os.cpu_count())
+    yield request.param
+    torch.set_num_threads(1)
+
+
 @pytest.mark.parametrize("name", KERNEL)
-def test_kernel_shap(benchmark, wide, narrow, name):
+def test_kernel_shap(benchmark, wide, narrow, threads, name):
     text = f"{name}[budget={BUDGET}]"
     assert unit_count(wide) == 110
     assert unit_count(narrow) == 12
+    benchmark.group = f"kernel SHAP, {BUDGET} coalitions, {threads}: time at 110 units, error at 12"
     time_rows(benchmark, name, method(text), first(wide, KERNEL[name]))
     benchmark.extra_info["error"] = f"{error(text, narrow):.3f}"
 
