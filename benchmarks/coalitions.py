@@ -12,12 +12,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from .perturb import MEMORY, outputs_under, rows_at_once
+from .perturb import MEMORY, absent, outputs_under, rows_at_once
 from .plugin import Case, NotApplicable
 from .terms import Value
 
 Coalitions: TypeAlias = Bool[Tensor, "m units"]
 BLOCK = 20_000_000  # numbers of masks at one time
+MOST_UNITS = 16  # whose coalitions are enumerated
+MOST_ROWS = 2**18  # model rows for that, for a row explained
 LISTED = 20_000  # coalitions of one size that are listed to draw from without repetition
 
 
@@ -98,6 +100,22 @@ def units_of(case: Case) -> Int[Tensor, "*feature"]:
 def unit_count(case: Case) -> int:
     """How many units there are."""
     return int(units_of(case).max()) + 1
+
+
+def refuse_to_enumerate(case: Case, value: Value) -> None:
+    """Refuse what has too many units for all of its coalitions.
+
+    Raises:
+        NotApplicable: it has.
+    """
+    units = unit_count(case)
+    if units > MOST_UNITS:
+        raise NotApplicable(f"enumerates coalitions of at most {MOST_UNITS} units, and this has {units}")
+    rows = 2**units * len(absent(case, value))
+    if rows > MOST_ROWS:
+        raise NotApplicable(
+            f"takes at most {MOST_ROWS:,} model rows for a row explained, and this needs {rows:,}"
+        )
 
 
 def fits(units: int, budget: int) -> bool:

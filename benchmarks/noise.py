@@ -7,7 +7,7 @@ import torch
 from captum.attr import NoiseTunnel, Saliency
 from torch import Tensor
 
-from .perturb import rows_at_once
+from .perturb import in_blocks, rows_at_once
 from .plugin import Case, Labels, Samples, Scores
 
 
@@ -20,7 +20,7 @@ def tunnelled(
     """
     scale = (case.background.amax(0) - case.background.amin(0)).mean().item()
     at_once, blocks = rows_at_once(case), []
-    for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True):
+    for x, target in in_blocks(case, at_once):
         explained = _bent(case, x, target) if kind == "vargrad" else _chosen(case, target)
         tunnel = NoiseTunnel(Saliency(explained))
         blocks.append(

@@ -1,5 +1,6 @@
 """Model outputs under masks: the one place where features are taken away."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .plugin import Case, Samples, Scores
+from .plugin import Case, Labels, Samples, Scores
 from .terms import Value
 
 MEMORY = 512 * 2**20  # bytes that rows may take while a model is at them, with what its layers make of them
@@ -25,6 +26,11 @@ def rows_at_once(case: Case) -> int:
         case.model.forward(first)  # past the model's own hooks: no row of the method's
     each = case.x[0].numel() + written.numbers
     return max(1, min(max(FEWEST, NUMBERS // each), MEMORY // (case.x.element_size() * each)))
+
+
+def in_blocks(case: Case, at_once: int) -> Iterator[tuple[Samples, Labels]]:
+    """The rows with their targets, so many at a time."""
+    yield from zip(case.x.split(at_once), case.target.split(at_once), strict=True)
 
 
 class _Written(TorchDispatchMode):

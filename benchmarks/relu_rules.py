@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .perturb import rows_at_once
+from .perturb import in_blocks, rows_at_once
 from .plugin import Case, Note, Samples
 
 
@@ -18,7 +18,6 @@ def through_relus(case: Case, explainer: type[Any]) -> Samples:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU")
         blocks = [
-            attribute(x.clone().requires_grad_(), target=target)
-            for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True)
+            attribute(x.clone().requires_grad_(), target=target) for x, target in in_blocks(case, at_once)
         ]
     return torch.cat(blocks)

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .coalitions import Table, units_of
-from .plugin import Case
+from .coalitions import Everything, Table, Walks, fits, table, unit_count, units_of
+from .plugin import Case, NotApplicable
+from .terms import Value
 
 UNSAFE = (0.7, 4.0)  # pairs of coalitions a unit, between which a plain fit follows its noise
 MANY = 8  # units, from which on there are coalitions enough to choose a penalty by
@@ -87,6 +88,26 @@ def ridge(
     if wide:
         return torch.cholesky_solve(y.T, factor).T @ z
     return torch.cholesky_solve(z.T @ y.T, factor).T
+
+
+def by_budgeted_walks(case: Case, budget: int, value: Value, *, paired: bool) -> Float[Tensor, "n units"]:
+    """Shapley values from as many whole random orders as the budget allows; exact where all coalitions fit.
+
+    paired: every order is also walked backwards.
+
+    Raises:
+        NotApplicable: the budget does not allow one.
+    """
+    units, ways = unit_count(case), 2 if paired else 1
+    if fits(units, budget):
+        return by_enumeration(table(case, Everything(), value))
+    orders = (budget - 2) // (ways * (units - 1))
+    if orders < 1:
+        what = f"{units} units and back" if paired else f"{units} units"
+        raise NotApplicable(
+            f"one order of {what} takes {ways * (units - 1) + 2} model rows, and the budget is {budget}"
+        )
+    return by_walks(table(case, Walks(orders, paired), value), ways * orders)
 
 
 def by_walks(found: Table, walks: int) -> Float[Tensor, "n units"]:

@@ -1,14 +1,13 @@
 """Kernel SHAP, as captum computes it."""
 
-import warnings
 from typing import Annotated
 
 from annotated_types import Ge
 from captum.attr import KernelShap
 
-from ..benchmarks.coalitions import unit_count, units_of
+from ..benchmarks.captum_units import by_captum
+from ..benchmarks.coalitions import unit_count
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
-from ..benchmarks.shapley import shared_out
 
 
 @method(
@@ -30,14 +29,4 @@ def captum_kernel_shap(
     """
     if unit_count(case) < 2:
         raise NotApplicable("captum draws how many units are present, but not all, and here is only one")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are providing multiple inputs for Lime / Kernel SHAP")
-        values = KernelShap(case.model).attribute(
-            case.x,
-            case.baselines,
-            target=case.target,
-            feature_mask=units_of(case)[None],
-            n_samples=budget,
-            perturbations_per_eval=at_once,
-        )
-    return shared_out(case, values).to(case.x.dtype)
+    return by_captum(case, KernelShap, budget, at_once)

@@ -1,14 +1,12 @@
 """LIME, as captum computes it."""
 
-import warnings
 from typing import Annotated
 
 from annotated_types import Ge
 from captum.attr import Lime
 
-from ..benchmarks.coalitions import units_of
+from ..benchmarks.captum_units import by_captum
 from ..benchmarks.plugin import Case, Samples, method
-from ..benchmarks.shapley import shared_out
 
 
 @method(version=1, paper="https://arxiv.org/abs/1602.04938", cost="samples")
@@ -24,14 +22,4 @@ def captum_lime(
     budget: coalitions evaluated for a row; each is one model row.
     at_once: coalitions evaluated together; the map is the same.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="You are providing multiple inputs for Lime / Kernel SHAP")
-        values = Lime(case.model).attribute(
-            case.x,
-            case.baselines,
-            target=case.target,
-            feature_mask=units_of(case)[None],
-            n_samples=budget,
-            perturbations_per_eval=at_once,
-        )
-    return shared_out(case, values).to(case.x.dtype)
+    return by_captum(case, Lime, budget, at_once)

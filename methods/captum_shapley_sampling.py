@@ -5,9 +5,9 @@ from typing import Annotated
 from annotated_types import Ge
 from captum.attr import ShapleyValueSampling
 
-from ..benchmarks.coalitions import unit_count, units_of
+from ..benchmarks.captum_units import by_captum
+from ..benchmarks.coalitions import unit_count
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
-from ..benchmarks.shapley import shared_out
 
 
 @method(
@@ -31,12 +31,4 @@ def captum_shapley_sampling(
         raise NotApplicable(
             f"one order of {units} units takes {units + 1} model rows, and the budget is {budget}"
         )
-    values = ShapleyValueSampling(case.model).attribute(
-        case.x,
-        case.baselines,
-        target=case.target,
-        feature_mask=units_of(case)[None],
-        n_samples=orders,
-        perturbations_per_eval=at_once,
-    )
-    return shared_out(case, values).to(case.x.dtype)
+    return by_captum(case, ShapleyValueSampling, orders, at_once)

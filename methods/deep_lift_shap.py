@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from captum.attr import DeepLiftShap
 
-from ..benchmarks.perturb import absent, rows_at_once
+from ..benchmarks.perturb import absent, in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
 from ..benchmarks.rescale import attributed
 
@@ -33,6 +33,6 @@ def deep_lift_shap(case: Case, *, rule: Literal["rescale", "captum"] = "rescale"
         warnings.filterwarnings("ignore", message="Setting forward, backward hooks")
         parts = [
             DeepLiftShap(case.model).attribute(x.clone(), case.background, target=target)
-            for x, target in zip(case.x.split(step), case.target.split(step), strict=True)
+            for x, target in in_blocks(case, step)
         ]
     return torch.cat(parts).detach()

@@ -1,13 +1,9 @@
 """Exact Shapley values."""
 
-from ..benchmarks.coalitions import Everything, table, unit_count
-from ..benchmarks.perturb import absent
-from ..benchmarks.plugin import Case, NotApplicable, Samples, method
+from ..benchmarks.coalitions import Everything, refuse_to_enumerate, table
+from ..benchmarks.plugin import Case, Samples, method
 from ..benchmarks.shapley import by_enumeration, spread_over_features
 from ..benchmarks.terms import Value
-
-MOST = 16  # units
-ROWS = 2**18  # model rows for a row explained
 
 
 @method(
@@ -22,10 +18,5 @@ def exact_shapley(case: Case, *, value: Value = "baseline") -> Samples:
 
     value: what an absent feature is replaced by.
     """
-    units = unit_count(case)
-    if units > MOST:
-        raise NotApplicable(f"enumerates the coalitions of at most {MOST} units, and this has {units}")
-    rows = 2**units * len(absent(case, value))
-    if rows > ROWS:
-        raise NotApplicable(f"takes at most {ROWS:,} model rows for a row explained, and this needs {rows:,}")
+    refuse_to_enumerate(case, value)
     return spread_over_features(case, by_enumeration(table(case, Everything(), value)))

@@ -6,7 +6,7 @@ import torch
 from annotated_types import Ge
 from captum.attr import GradientShap
 
-from ..benchmarks.perturb import absent, rows_at_once
+from ..benchmarks.perturb import absent, in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, Samples, method
 from ..benchmarks.terms import Value
 
@@ -36,7 +36,7 @@ def gradient_shap(
     # captum takes all points of a call at once
     rows, points = max(1, at_once // budget), min(budget, at_once)
     blocks = []
-    for x, target in zip(case.x.split(rows), case.target.split(rows), strict=True):
+    for x, target in in_blocks(case, rows):
         block = torch.zeros_like(x)
         for done in range(0, budget, points):
             some = min(points, budget - done)

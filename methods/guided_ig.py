@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from ..benchmarks.perturb import rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, Labels, Samples, method
 
 EVEN = 1e-5  # slopes closer than this are equal up to rounding
@@ -33,10 +33,7 @@ def guided_ig(
     fraction: of the features that have not arrived, those with the smallest slopes, that move together.
     """
     at_once = rows_at_once(case)
-    blocks = [
-        _along_the_path(case, x, target, steps, fraction)
-        for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True)
-    ]
+    blocks = [_along_the_path(case, x, target, steps, fraction) for x, target in in_blocks(case, at_once)]
     return torch.cat(blocks).to(case.x.dtype)
 
 

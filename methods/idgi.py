@@ -6,7 +6,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ..benchmarks.perturb import rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, Labels, Samples, Scores, method
 
 
@@ -25,10 +25,7 @@ def idgi(case: Case, *, steps: Annotated[int, Ge(1)] = 50) -> Samples:
     steps: of equal length.
     """
     at_once = rows_at_once(case)
-    blocks = [
-        _along_the_path(case, x, target, steps)
-        for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True)
-    ]
+    blocks = [_along_the_path(case, x, target, steps) for x, target in in_blocks(case, at_once)]
     return torch.cat(blocks).to(case.x.dtype)
 
 

@@ -10,7 +10,7 @@ from captum.attr import LRP
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from torch import nn
 
-from ..benchmarks.perturb import rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, NotApplicable, Note, Samples, method
 
 Rule: TypeAlias = Literal["epsilon", "gamma", "alpha1_beta0"]
@@ -61,12 +61,13 @@ def lrp(
     model = nn.Sequential(copy.deepcopy(case.model))
     layers, at_once = [m for m in model.modules() if not any(m.children())], rows_at_once(case)
     blocks = []
-    for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True):
+    for x, target in in_blocks(case, at_once):
         for layer in layers:  # anew for every block: captum takes the rules off the layers when it is done
             _give_rule(layer, rule, epsilon, gamma)
         blocks.append(LRP(model).attribute(x.clone().requires_grad_(), target=target).detach())
-    _say(case, torch.cat(blocks))
-    return torch.cat(blocks)
+    values = torch.cat(blocks)
+    _say(case, values)
+    return values
 
 
 def _say(case: Case, found: Samples) -> None:

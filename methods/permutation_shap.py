@@ -4,9 +4,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from ..benchmarks.coalitions import Everything, Walks, fits, table, unit_count
-from ..benchmarks.plugin import Case, NotApplicable, Samples, method
-from ..benchmarks.shapley import by_enumeration, by_walks, spread_over_features
+from ..benchmarks.plugin import Case, Samples, method
+from ..benchmarks.shapley import by_budgeted_walks, spread_over_features
 from ..benchmarks.terms import Value
 
 
@@ -28,13 +27,4 @@ def permutation_shap(
         model row (one for each background row, if value is "marginal").
     value: what an absent feature is replaced by.
     """
-    units = unit_count(case)
-    if fits(units, budget):
-        return spread_over_features(case, by_enumeration(table(case, Everything(), value)))
-    orders = (budget - 2) // (2 * (units - 1))
-    if orders < 1:
-        raise NotApplicable(
-            f"one order of {units} units and back takes {2 * units} model rows, and the budget is {budget}"
-        )
-    found = table(case, Walks(orders, paired=True), value)
-    return spread_over_features(case, by_walks(found, 2 * orders))
+    return spread_over_features(case, by_budgeted_walks(case, budget, value, paired=True))

@@ -6,7 +6,7 @@ import torch
 from captum.attr import Saliency
 from torch import nn
 
-from ..benchmarks.perturb import rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, NotApplicable, Samples, method
 
 
@@ -30,7 +30,7 @@ def untrained_gradient(case: Case) -> Samples:
     explainer, at_once = Saliency(model), rows_at_once(case)
     blocks = [
         explainer.attribute(x.clone().requires_grad_(), target=target, abs=False)
-        for x, target in zip(case.x.split(at_once), case.target.split(at_once), strict=True)
+        for x, target in in_blocks(case, at_once)
     ]
     return torch.cat(blocks)
 

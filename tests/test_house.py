@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
     "what flows": "registry suite terms plugin randomness formula table",
-    "what plug-ins may use": "perturb ranking coalitions shapley games trees noise relu_rules rescale "
-    "training adapters",
+    "what plug-ins may use": "perturb ranking coalitions shapley games trees noise relu_rules captum_units "
+    "rescale training adapters",
     "plug-ins": "PLUGINS",
     "one unit": "metering shared truth stats spec grid explaining yardstick evaluation",
     "many": "workers store runner frozen",
