@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from .perturb import MEMORY, absent, outputs_under, rows_at_once
 from .plugin import Case, NotApplicable
+from .sharing import of_case
 from .terms import Value
 
 Coalitions: TypeAlias = Bool[Tensor, "m units"]
@@ -53,10 +54,22 @@ def table(case: Case, design: Design, value: Value = "baseline") -> Table:
     """The outputs under a design's coalitions; the shared ones where they are of this case."""
     if isinstance(design, Sampled) and fits(unit_count(case), design.budget):
         design = Everything()  # one table for all whose budget it fits
-    if case.shared is not None and case.shared.serves(case):
-        shared: Table = case.shared.table(design, value)
-        return shared
-    return play(case, design, value, case.rng)
+    return of_case(case, Played(design, value))
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """The recipe for a table."""
+
+    design: Design
+    value: Value
+
+    def make(self, case: Case, rng: Generator) -> Table:
+        """The table."""
+        return play(case, self.design, self.value, rng)
+
+    def __repr__(self) -> str:  # what is drawn hangs on it: tables of both value functions share coalitions
+        return repr(self.design)
 
 
 def play(case: Case, design: Design, value: Value, rng: Generator) -> Table:
@@ -221,13 +234,48 @@ def _listed(units: int, size: int) -> Coalitions:
 
 def _some(units: int, size: int, count: int, rng: Generator) -> Coalitions:
     """Random subsets of this size; no two the same where they can be listed."""
-    # by logarithms: of thousands of units the number itself takes milliseconds
-    log_count = math.lgamma(units + 1) - math.lgamma(size + 1) - math.lgamma(units - size + 1)
-    if log_count <= math.log(LISTED):
+    if _listable(units, size):
         listed = _listed(units, size)
         return listed[torch.randperm(len(listed), generator=rng)[:count]]
     rank = torch.rand(count, units, generator=rng).argsort(1).argsort(1)
     return rank < size
+
+
+def _listable(units: int, size: int) -> bool:
+    """Whether there are few enough subsets of this size to list."""
+    # by logarithms: of thousands of units the number itself takes milliseconds
+    log_count = math.lgamma(units + 1) - math.lgamma(size + 1) - math.lgamma(units - size + 1)
+    return log_count <= math.log(LISTED)
+
+
+@dataclass(frozen=True, slots=True)
+class OfSizes:
+    """Random subsets of units absent, of a few sizes evenly spaced from 1 to all units but one.
+
+    A size's subsets are all as likely, and none comes twice where they can be listed; sizes weigh the same.
+
+    sizes: how many, at most; each: subsets of every size, all where there are no more.
+    """
+
+    sizes: int = 10
+    each: int = 100
+
+    def draw(self, units: int, rng: Generator) -> tuple[Coalitions, Float[Tensor, " m"]]:
+        """The coalitions, those with the fewest absent first; not applicable to one unit."""
+        if units < 2:
+            raise NotApplicable("takes some units away and leaves some, and this has one unit")
+        sizes = torch.linspace(1, units - 1, min(self.sizes, units - 1), dtype=torch.float64).round()
+        removed = [self._of(units, size, rng) for size in sizes.long().tolist()]
+        return ~torch.cat(removed), torch.cat([_equal(len(some), 1 / len(removed)) for some in removed])
+
+    def _of(self, units: int, size: int, rng: Generator) -> Coalitions:
+        if 2 * size > units:
+            return ~self._of(units, units - size, rng)  # what has fewer members is listed sooner
+        if 2 * size < units or not _listable(units, size):
+            return _some(units, size, self.each, rng)
+        half = _listed(units, size)  # the others of the middle size are their complements
+        every = torch.cat([half, ~half])
+        return every[torch.randperm(len(every), generator=rng)[: self.each]]
 
 
 @dataclass(frozen=True, slots=True)

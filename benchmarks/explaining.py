@@ -1,7 +1,5 @@
 """One method on one model: run apart from everything else, timed, counted, held to its promises."""
 
-import copy
-import dataclasses
 import re
 import time
 import warnings
@@ -18,6 +16,7 @@ from .plugin import METHODS, MODELS, Case, NotApplicable, Note, Remark
 from .randomness import rng_for, seeded
 from .registry import AssayError
 from .shared import Loan
+from .sharing import isolated
 from .spec import Setting
 from .terms import Capability, Value
 
@@ -78,15 +77,15 @@ def value_of(method: Setting) -> Value:
 
 
 def explainer(method: Setting) -> Callable[[Case], Tensor]:
-    """The method with its parameters, as metrics may call it again: seeded, detached, in float64."""
+    """The method with its parameters, as metrics may call it again: isolated, seeded, in float64."""
+    return lambda case: _explained(method, isolated(case))
+
+
+def _explained(method: Setting, case: Case) -> Tensor:
     function: Callable[..., Tensor] = METHODS[method.name].function
-
-    def explain(case: Case) -> Tensor:
-        with seeded(case.rng):
-            values = function(case, **method.params)
-        return checked_map(values, case.x)
-
-    return explain
+    with seeded(case.rng):
+        values = function(case, **method.params)
+    return checked_map(values, case.x)
 
 
 def checked_map(values: Any, x: Tensor) -> Tensor:
@@ -106,25 +105,14 @@ def checked_map(values: Any, x: Tensor) -> Tensor:
 
 
 def _measured(method: Setting, case: Case, key: str) -> Attribution:
-    model = copy.deepcopy(case.model)
-    loan = case.shared.lend(model) if isinstance(case.shared, Loan) else None
-    own = dataclasses.replace(
-        case,
-        model=model,
-        x=case.x.clone(),
-        target=case.target.clone(),
-        baseline=case.baseline.clone(),
-        background=case.background.clone(),
-        groups=None if case.groups is None else case.groups.clone(),
-        rng=rng_for("method", key, method.key),
-        shared=loan,
-    )
+    own = isolated(case, rng=rng_for("method", key, method.key))
+    loan = own.shared if isinstance(own.shared, Loan) else None
     held, start = memory_now(), time.perf_counter()
-    with counted(model) as rows, warnings.catch_warnings(record=True) as caught:
+    with counted(own.model) as rows, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         for kind in (Note, Remark):
             warnings.simplefilter("always", kind)
-        values = explainer(method)(own)
+        values = _explained(method, own)
     seconds, peak = time.perf_counter() - start, peak_since(held)
     notes = _said(caught, Note)
     error = completeness_error(values, case, value_of(method))

@@ -111,8 +111,9 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
 
 
 def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting]) -> list[Cell]:
-    pairwise = [m for m in metrics if "other" in METRICS[m.name].facts["needs"]]
-    single = [m for m in metrics if m not in pairwise]
+    needs = {m: METRICS[m.name].facts["needs"] for m in metrics}
+    pairwise = [m for m in metrics if {"other", "reference"} & set(needs[m])]
+    single = [m for m in metrics if "other" not in needs[m]]
     scores = [Cell(unit, method, metric) for method in methods for metric in single]
     pairs = itertools.combinations(methods, 2)
     return scores + [Cell(unit, a, metric, b) for a, b in pairs for metric in pairwise]

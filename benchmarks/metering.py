@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux alone has them
 
@@ -25,6 +26,15 @@ class Rows:
 def counted(model: nn.Module) -> Iterator[Rows]:
     """Inside, every row that goes through the model is counted."""
     rows = Rows()
+    handle = watch(model, rows)
+    try:
+        yield rows
+    finally:
+        handle.remove()
+
+
+def watch(model: nn.Module, rows: Rows) -> RemovableHandle:
+    """From now on every row that goes through the model, or through a copy made of it, is counted."""
 
     def back(gradient: Tensor) -> None:
         rows.backward += len(gradient)
@@ -35,11 +45,7 @@ def counted(model: nn.Module) -> Iterator[Rows]:
         if outputs.requires_grad:
             outputs.register_hook(back)
 
-    handle = model.register_forward_hook(count)
-    try:
-        yield rows
-    finally:
-        handle.remove()
+    return model.register_forward_hook(count)
 
 
 def memory_now() -> float:

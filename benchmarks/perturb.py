@@ -1,6 +1,6 @@
 """Model outputs under masks: the one place where features are taken away."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -54,6 +54,36 @@ class _Written(TorchDispatchMode):
 def absent(case: Case, value: Value) -> Float[Tensor, "b *feature"]:
     """What an absent feature is replaced by: one row, or the rows over which the output is averaged."""
     return case.baseline[None] if value == "baseline" else case.background
+
+
+def outputs_of(
+    case: Case, count: int, build: Callable[[slice, slice], Tensor], *, every: bool = False
+) -> Float[Tensor, "n m"] | Float[Tensor, "n m outputs"]:
+    """The explained output of `count` inputs for each row of the case, in batches that fit.
+
+    build: which rows, which of the `count` -> their inputs [rows, some, *feature].
+    every: all outputs of the model, not the explained one alone.
+    """
+    at_once = rows_at_once(case)
+    rows = max(1, min(len(case.x), at_once))
+    some = max(1, at_once // rows)
+    parts = []
+    for i in range(0, len(case.x), rows):
+        block = slice(i, min(i + rows, len(case.x)))
+        which = [slice(j, min(j + some, count)) for j in range(0, count, some)]
+        parts.append(torch.cat([_through(case, block, build(block, w), every) for w in which], 1))
+    return torch.cat(parts)
+
+
+def _through(case: Case, rows: slice, x: Tensor, every: bool) -> Tensor:
+    """The outputs of the inputs [rows, some, *feature]."""
+    n, m = x.shape[:2]
+    with torch.no_grad():
+        outputs: Tensor = case.model(x.flatten(0, 1))
+    if every:
+        return outputs.view(n, m, -1)
+    chosen = case.target[rows].repeat_interleave(m)[:, None]
+    return outputs.gather(1, chosen).view(n, m)
 
 
 def outputs_under(

@@ -5,104 +5,40 @@ Problem --model--> Module --Case--> method --Evidence--> metric --> one score a 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from .problem import Feature as Feature
+from .problem import Labels as Labels
+from .problem import Outputs as Outputs
+from .problem import Problem as Problem
+from .problem import Samples as Samples
+from .problem import Scores as Scores
+from .problem import Targets as Targets
 from .registry import Registry
-from .terms import Capability, Ceiling, Cost, Estimand, Family, Need, Promise, Task, Value, words
-
-Samples: TypeAlias = Float[Tensor, "n *feature"]
-Feature: TypeAlias = Float[Tensor, "*feature"]
-Labels: TypeAlias = Int[Tensor, " n"]
-Targets: TypeAlias = Float[Tensor, " n"] | Int[Tensor, " n"]
-Outputs: TypeAlias = Float[Tensor, "n outputs"]
-Scores: TypeAlias = Float[Tensor, " n"]
-
-
-class NotApplicable(Exception):  # noqa: N818 - not an error: the cell becomes a `skipped` row with this reason
-    """Raised by a plug-in that cannot serve this problem or model; the message is the reason."""
-
-
-class Note(UserWarning):
-    """Warned with by a method that is not what its name says here; the message goes into the table."""
-
-
-class Remark(UserWarning):
-    """Warned with by a method to report what it chose or measured itself; goes beside its cost."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """A prediction problem of which it is known which features matter.
-
-    Rows stand in the order train, validation, test; the first `n_explained` test rows are explained.
-    """
-
-    x: Samples  # float32
-    y: Targets  # float32 for regression, int64 class indices for classification
-    task: Task
-    n_train: int
-    n_validation: int
-    n_explained: int
-    baseline: Feature  # what an absent feature is replaced by, for every method and metric
-    background: Float[
-        Tensor, "m *feature"
-    ]  # what it is replaced by where the value is "marginal": all in turn
-    masks: Mapping[str, Bool[Tensor, "rows *feature"]]  # rows: 1 or n_explained; at least "relevant"
-    oracle: nn.Module | None = None  # Samples -> Outputs, exact and noise-free, in the dtype of its input
-    groups: Int[Tensor, "*feature"] | None = None  # feature -> unit; None: each feature is its own unit
-    counterfactual: Callable[[str], Samples] | None = None  # region -> explained rows with it redrawn
-    facts: Mapping[str, float | str] = field(default_factory=dict)  # SNR in dB, effect sizes, chance, ...
-    columns: tuple[str, ...] = ()  # names of the features, where they have names
-
-    def __post_init__(self) -> None:
-        used = self.n_train + self.n_validation + self.n_explained
-        if used > len(self.x) or len(self.x) != len(self.y):
-            raise ValueError(f"{used} rows used, {len(self.x)} in x, {len(self.y)} in y; they must fit")
-        if "relevant" not in self.masks:
-            raise ValueError(f"masks must name 'relevant', got {sorted(self.masks)}")
-        for name, mask in self.masks.items():
-            if mask.shape[1:] != self.x.shape[1:] or mask.shape[0] not in (1, self.n_explained):
-                raise ValueError(f"mask {name!r} has shape {tuple(mask.shape)}, x {tuple(self.x.shape)}")
-
-    @property
-    def outputs(self) -> int:
-        """Width of a model's output: 1 for regression, else the number of classes."""
-        return 1 if self.task == "regression" else int(self.y.max()) + 1
-
-    @property
-    def train(self) -> slice:
-        """Rows that fit the parameters."""
-        return slice(self.n_train)
-
-    @property
-    def validation(self) -> slice:
-        """Rows that decide when to stop."""
-        return slice(self.n_train, self.n_train + self.n_validation)
-
-    @property
-    def test(self) -> slice:
-        """Rows that no model has seen."""
-        return slice(self.n_train + self.n_validation, None)
-
-    @property
-    def explained(self) -> slice:
-        """The test rows whose predictions are explained."""
-        start = self.n_train + self.n_validation
-        return slice(start, start + self.n_explained)
+from .signals import NotApplicable as NotApplicable
+from .signals import Note as Note
+from .signals import Remark as Remark
+from .terms import Capability, Ceiling, Claim, Cost, Estimand, Family, Need, Promise, Value, words
 
 
 @runtime_checkable
-class SharedOutputs(Protocol):
-    """Model outputs under coalitions, computed once for all methods of a unit; read with `coalitions`."""
+class Shared(Protocol):
+    """What is computed once for all methods and metrics of a unit; read through `sharing`."""
 
     def serves(self, case: "Case") -> bool:
-        """Whether the outputs are those of this case."""
+        """Whether it is of this case."""
 
-    def table(self, design: Any, value: Value) -> Any:
-        """The outputs under the coalitions of a design."""
+    def made(self, recipe: Any) -> Any:
+        """What the recipe makes of the case."""
+
+    def variant(self, variant: Any, make: Callable[[Generator], "Case"]) -> "Case":
+        """The variant of the case, with what is shared of it."""
+
+    def lend(self, model: nn.Module) -> "Shared":
+        """The same for another copy of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +52,7 @@ class Case:
     background: Float[Tensor, "m *feature"]
     groups: Int[Tensor, "*feature"] | None
     rng: Generator
-    shared: SharedOutputs | None = None
+    shared: Shared | None = None
 
     def output(self, x: Samples) -> Scores:
         """The explained output of every row of `x`, whose rows match those of `self.x` (f in the papers)."""
@@ -139,13 +75,24 @@ class Evidence:
     truth: Samples | None  # exact attribution, in the method's own estimand; |truth| if it returns sizes
     empty: Scores  # the explained output with every feature absent, in the method's own sense of absent
     other: Samples | None  # a second method's attribution, for metrics of agreement
-    explain: Callable[[Case], Tensor]
+    explain: Callable[[Case], Tensor]  # the method, on its own copy of the case's model
     rng: Generator
+    problem: Problem | None = None
+    train: Callable[[Problem, Generator], nn.Module] | None = None  # a model of the same kind, anew
+    memo: dict[Any, Any] = field(default_factory=dict)  # what `sharing` keeps of this attribution
+    reference_memo: dict[Any, Any] = field(default_factory=dict)  # and of the one it is compared with
 
     @property
     def relevant(self) -> Bool[Tensor, "n *feature"]:
         """The mask of features that matter, once for every row."""
         return self.masks["relevant"].expand(self.attribution.shape)
+
+    @property
+    def reference(self) -> Samples:
+        """What the attribution is compared with: the other method's, else the truth."""
+        found = self.truth if self.other is None else self.other
+        assert found is not None  # declared in `needs`
+        return found
 
 
 @runtime_checkable
@@ -242,6 +189,7 @@ def method(
     promises: Promise | tuple[Promise, ...] = (),
     signed: bool = True,
     cost: Cost = "unknown",
+    control: bool = False,
     version: int | None = None,
 ) -> Callable[[A], A]:
     """Register an attribution method; `terms` says what the words mean.
@@ -252,6 +200,7 @@ def method(
     promises: what holds on every model; completeness is measured every time, the others by `check`.
     signed: False when it returns sizes; it is then scored against the size of the truth.
     cost: what decides how many model rows a row explained takes.
+    control: True for what cannot know the model, and is there to be beaten.
     """
 
     def register(function: A) -> A:
@@ -262,6 +211,7 @@ def method(
             "promises": words("promises", promises, Promise),
             "signed": signed,
             "cost": words("cost", cost, Cost)[0],
+            "control": control,
         }
         METHODS.add(function, version=version, paper=paper, **facts)
         return function
@@ -275,23 +225,29 @@ def metric(
     family: Family,
     best: float,
     worst: float,
-    needs: tuple[Need, ...] = (),
+    needs: Need | tuple[Need, ...] = (),
     ceiling: Ceiling = "exact",
+    claims: Claim | tuple[Claim, ...] = (),
+    chance: float | None = None,
+    draws: int = 10,
+    caveat: str = "",
     version: int | None = None,
 ) -> Callable[[S], S]:
     """Register a metric; one score a row, or a single score where it judges the rows together.
 
     best, worst: the range (either may be infinite); their order gives the direction.
-    needs: "truth", "model", "other" (a second attribution: the metric then measures agreement).
-    ceiling: whose score counts as skill 1: the oracle's "exact" attribution (where there is no oracle,
-        `best`), the model's own exact "ablation", or `best` itself.
+    claims: what holds for its scores; `check` holds it to them.
+    chance: what random attributions score where that is known; it is measured in every cell all the same,
+    draws: with so many of them.
+    caveat: what a reader of its scores must know; stands beside them.
     """
 
     def register(function: S) -> S:
-        facts = {"best": best, "worst": worst, "needs": words("needs", needs, Need)}
+        facts: dict[str, Any] = {"best": best, "worst": worst, "chance": chance, "draws": draws}
+        facts |= {"needs": words("needs", needs, Need), "claims": words("claims", claims, Claim)}
         facts["family"] = words("family", family, Family)[0]
         facts["ceiling"] = words("ceiling", ceiling, Ceiling)[0]
-        METRICS.add(function, version=version, paper=paper, **facts)
+        METRICS.add(function, version=version, paper=paper, caveat=caveat, **facts)
         return function
 
     return register

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from .evaluation import Record, cost_key, failed, problem_key, run_unit
+from .evaluation import run_unit
 from .grid import REGISTRIES, Cell, Unit
-from .registry import load_file
+from .records import Record, cost_key, facts_key, facts_row, failed, problem_key, scoring_key
+from .registry import AssayError, Plugin, load_file, near_miss
 from .spec import Setting
 from .store import Ledger
 from .workers import Pool, WorkerDied
@@ -34,6 +35,28 @@ def load_plugins(files: Sequence[Path] = ()) -> dict[str, list[str]]:
     return {kind: [n for m in modules for n in r.defined_in(m)] for kind, r in REGISTRIES.items()}
 
 
+def plugins_named(name: str) -> list[Plugin[Any]]:
+    """The plug-ins, of any kind, that carry this name, or that this .py file defines.
+
+    Raises:
+        AssayError: there are none.
+    """
+    if name.endswith(".py"):
+        added = load_plugins([Path(name)])
+        found = [REGISTRIES[kind][n] for kind, names in added.items() for n in names]
+        if not found:
+            raise AssayError(
+                f"plug-in file {name!r} defines no plug-in; decorate its function with @method(...)."
+            )
+        return found
+    load_plugins()
+    found = [registry[name] for registry in REGISTRIES.values() if name in registry]
+    if not found:
+        known = [plugin.name for registry in REGISTRIES.values() for plugin in registry]
+        raise AssayError(f"no plug-in is called {name!r}.{near_miss(name, known)} Or give a .py file.")
+    return found
+
+
 def missing(plan: Plan, done: set[str]) -> list[Task]:
     """The tasks that are left when the `done` cells need not be computed again."""
     left = ((unit, tuple(c for c in cells if c.key not in done)) for unit, cells in plan.items())
@@ -47,6 +70,8 @@ def run(plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = ()) ->
         AssayError: what the user asked for cannot be had.
     """
     ledger.set_plan(planned_rows(plan))
+    for metric in _metrics(plan):
+        ledger.write("metrics", facts_key(metric), facts_row(metric))
     tasks = missing(plan, ledger.done())
     for record in _records(tasks, jobs, files):
         if record.row:
@@ -61,8 +86,14 @@ def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         for cell in cells:
             yield cell.key, "scores" if cell.other is None else "agreement"
         yield from ((cost_key(unit, method), "costs") for method in _methods(cells))
+        yield from ((scoring_key(unit, m), "scoring") for m in dict.fromkeys(c.metric for c in cells))
     problems = {unit.problem: unit for unit in plan}
     yield from ((problem_key(unit), "problems") for unit in problems.values())
+    yield from ((facts_key(metric), "metrics") for metric in _metrics(plan))
+
+
+def _metrics(plan: Plan) -> list[Setting]:
+    return list(dict.fromkeys(cell.metric for cells in plan.values() for cell in cells))
 
 
 def _methods(cells: Sequence[Cell]) -> list[Setting]:

@@ -1,53 +1,67 @@
-"""Outputs under coalitions, computed once for all methods of a unit, and lent to each of them."""
+"""What is computed once for all methods and metrics of a unit, and lent to each of them."""
 
 import copy
 import dataclasses
 import itertools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from .coalitions import Design, Table, play
-from .metering import memory_now, peak_since
+from .metering import counted, memory_now, peak_since
 from .plugin import Case
 from .randomness import rng_for, seeded
-from .terms import Value
+from .sharing import Recipe, Variant
 
 
-class Shared:
-    """The tables of one model and case.
+class Store:
+    """What was made of one case.
 
-    A table depends on the unit and its design alone: not on who asks first, nor on what else was asked.
+    It depends on the unit and its recipe alone: not on who asks first, nor on what else was asked.
     """
 
     def __init__(self, case: Case, key: str) -> None:
         self.case = dataclasses.replace(case, model=copy.deepcopy(case.model), shared=None)
         self.key = key
-        self.tables: dict[tuple[Design, Value], Made] = {}
+        self.found: dict[Recipe[Any], Made] = {}
+        self.variants: dict[Variant, Case] = {}
 
     def lend(self, model: nn.Module) -> "Loan":
-        """The tables for one method, whose copy of the model is `model`."""
+        """What is made, for one method, whose copy of the model is `model`."""
         return Loan(self, model)
 
-    def made(self, design: Design, value: Value) -> "Made":
-        """A table, and what it took to make."""
-        key = (design, value)
-        if key not in self.tables:
+    def made(self, recipe: Recipe[Any]) -> "Made":
+        """What a recipe makes, and what it took."""
+        if recipe not in self.found:
             held, start = memory_now(), time.perf_counter()
-            rng = rng_for("coalitions", self.key, repr(design))
-            with seeded(rng):  # a model that draws must not hang on who asks first
-                table = play(self.case, design, value, rng)
-            self.tables[key] = Made(table, time.perf_counter() - start, peak_since(held))
-        return self.tables[key]
+            rng = rng_for("coalitions", self.key, repr(recipe))
+            with counted(self.case.model) as rows, seeded(rng):  # a model that draws hangs on no one else
+                value = recipe.make(self.case, rng)
+            took = time.perf_counter() - start
+            self.found[recipe] = Made(value, rows.forward, took, peak_since(held))
+        return self.found[recipe]
+
+    def variant(self, variant: Variant, make: Callable[[Generator], Case]) -> Case:
+        """A variant of the case, with a store of its own."""
+        if variant not in self.variants:
+            rng = rng_for("variant", self.key, repr(variant))
+            with seeded(rng):
+                case = dataclasses.replace(make(rng), rng=rng_for("again", self.key, repr(variant)))
+            own = Store(case, f"{self.key} {variant!r}")
+            self.variants[variant] = dataclasses.replace(case, shared=own.lend(case.model))
+        found = self.variants[variant]
+        return dataclasses.replace(found, rng=rng_for("again", self.key, repr(variant)))
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A table with what it took."""
+    """What was made, with what it took."""
 
-    table: Table
+    value: Any
+    rows: int
     seconds: float
     peak_mb: float
 
@@ -55,20 +69,20 @@ class Made:
 class Loan:
     """What one method reads of the shared tables, with what these cost, whoever had them made."""
 
-    def __init__(self, shared: Shared, model: nn.Module) -> None:
-        self.shared = shared
+    def __init__(self, store: Store, model: nn.Module) -> None:
+        self.store = store
         self.model = model
         self.structure = _structure(model)
-        self.spent = 0.0  # seconds that it waited for tables
-        self.read: dict[tuple[Design, Value], Made] = {}
+        self.spent = 0.0  # seconds that it waited
+        self.read: dict[Recipe[Any], Made] = {}
 
     def lend(self, model: nn.Module) -> "Loan":
-        """The same tables for another copy of the model."""
-        return self.shared.lend(model)
+        """The same for another copy of the model."""
+        return self.store.lend(model)
 
     def serves(self, case: Case) -> bool:
-        """Whether the tables are of this case: of this very model, not altered since, and of equal rows."""
-        own = self.shared.case
+        """Whether what is made is of this case: of this very model, not altered since, and of equal rows."""
+        own = self.store.case
         if case.model is not self.model or _structure(case.model) != self.structure:
             return False
         named = ("x", "target", "baseline", "background", "groups")
@@ -76,19 +90,23 @@ class Loan:
         pairs += zip(_state(case.model), _state(own.model), strict=True)
         return all(_same(a, b) for a, b in pairs)
 
-    def table(self, design: Design, value: Value) -> Table:
-        """The outputs under the coalitions of a design; a copy, so that what is done to it stays here."""
+    def made(self, recipe: Recipe[Any]) -> Any:
+        """What the recipe makes of the case; a copy, so that what is done to it stays here."""
         start = time.perf_counter()
-        made = self.shared.made(design, value)
-        own = copy.deepcopy(made.table)
+        made = self.store.made(recipe)
+        own = copy.deepcopy(made.value)
         self.spent += time.perf_counter() - start
-        self.read[design, value] = made
+        self.read[recipe] = made
         return own
+
+    def variant(self, variant: Variant, make: Callable[[Generator], Case]) -> Case:
+        """The variant of the case, with what is shared of it."""
+        return self.store.variant(variant, make)
 
     @property
     def rows(self) -> int:
-        """Model rows that the tables took which were read."""
-        return sum(made.table.rows for made in self.read.values())
+        """Model rows that it took to make what was read."""
+        return sum(made.rows for made in self.read.values())
 
     @property
     def seconds(self) -> float:

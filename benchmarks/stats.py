@@ -1,5 +1,6 @@
 """Arrays in, numbers out.  The only module that averages."""
 
+import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -59,6 +60,20 @@ def score(
     if gap < 0:
         return Score(v, c, top, np.nan, rows, nan_rows, "broken")
     return Score(v, c, top, (v - c) / (top - c), rows, nan_rows, "ok")
+
+
+def unscaled(value: Float[np.ndarray, " n"], chance: Float[np.ndarray, "draws n"]) -> Score:
+    """Mean value, over the rows where it is defined, of a metric by which nobody's score is the ceiling."""
+    v, rows, nan_rows = mean(value)
+    by_draw = [mean(draw)[0] for draw in chance]
+    return Score(v, mean(np.array(by_draw))[0], np.nan, np.nan, rows, nan_rows, "ok" if rows else "undefined")
+
+
+def agreement(value: Float[np.ndarray, " n"], chance: Float[np.ndarray, "draws n"], best: float) -> Score:
+    """Mean agreement of two maps; its skill is 0 where they agree as two random ones do, and 1 at `best`."""
+    found = unscaled(value, chance)
+    gap = best - found.chance
+    return dataclasses.replace(found, skill=(found.value - found.chance) / gap if gap > SAME else np.nan)
 
 
 def mean(values: Float[np.ndarray, " n"]) -> tuple[float, int, int]:

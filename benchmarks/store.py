@@ -9,7 +9,7 @@ import pandas as pd
 
 from .registry import AssayError
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "ledger.sqlite"
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
@@ -29,7 +29,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "agreement": (
         *("dataset", "parameters", "noise", "model", "method", "other", "metric", "seed"),
-        *("value", "rows", "nan_rows", "status", "reason", "version", "seconds"),
+        *("value", "chance", "skill", "rows", "nan_rows", "status", "reason", "version", "seconds"),
     ),
     "models": (
         *("dataset", "parameters", "noise", "model", "seed", "rows", "quality", "learned"),
@@ -44,12 +44,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "backward_rows_per_row",
             "completeness_error",
             "peak_mb",
+            "control",
             "budget",
             "remark",
             "version",
         ),
     ),
+    "scoring": (
+        *("dataset", "parameters", "noise", "model", "metric", "seed"),
+        *("cells", "seconds", "model_rows", "version"),
+    ),
+    "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
 }
+TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
     "dataset",
     "parameters",
@@ -66,7 +73,7 @@ TEXT = (
 NO_VALUE = {"budget": "", "value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
     ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
 )  # an empty text is a text: only these columns can lack a number
-MEASURED = "seconds"  # left out of the tables that must be the same to the bit; costs.csv has it
+MEASURED = "seconds"  # left out of the tables that must be the same to the bit; those that are timed have it
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -176,10 +183,10 @@ class Ledger:
         return pd.DataFrame(rows, columns=list(COLUMNS[name]))
 
     def export(self) -> None:
-        """Write every table as <name>.csv; all but costs.csv are the same to the bit for the same seed."""
+        """Write every table as <name>.csv; but for those that are timed, equal to the bit for a seed."""
         for name in COLUMNS:
             frame = self.table(name)
-            if name != "costs":
+            if name not in TIMED:
                 frame = frame.drop(columns=MEASURED, errors="ignore")
             file = self.folder / f"{name}.csv"
             if not frame.empty or name == "scores":

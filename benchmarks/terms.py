@@ -49,9 +49,44 @@ Cost: TypeAlias = Literal[
     "unknown",
 ]
 
-Family: TypeAlias = Literal["ground truth", "faithfulness", "axiom", "agreement"]
-Need: TypeAlias = Literal["truth", "model", "other"]  # of a metric; "other" is a second attribution
-Ceiling: TypeAlias = Literal["exact", "ablation", "best"]
+# What a metric judges.
+Family: TypeAlias = Literal[
+    "ground truth",  # the map against what is known of the problem
+    "faithfulness",  # the map against the model's outputs when features are taken away
+    "retraining",  # the map against what models learn when features are taken away before training
+    "robustness",  # how much the map changes when the input hardly does
+    "randomisation",  # how much the map changes when the model, or the class, is another
+    "complexity",  # how few features the map names
+    "axiom",  # what a method's maps must satisfy
+    "stability",  # how much the map owes to seeds
+    "agreement",  # the map against another method's
+]
+
+# What a metric needs beside the map.
+Need: TypeAlias = Literal[
+    "truth",  # the exact attribution
+    "other",  # a second method's attribution: it then measures agreement
+    "reference",  # one or the other: it measures both, in cells of their own
+    "model",  # the model's outputs
+    "explain",  # the method again, on other rows or another model
+    "training",  # models, trained anew
+]
+
+# Whose score counts as skill 1.
+Ceiling: TypeAlias = Literal[
+    "exact",  # the oracle's exact attribution's; where there is no oracle, `best`
+    "ablation",  # that of the model's own exact single ablation
+    "best",
+    "none",  # nobody's: a constant or a random map may score best, so that there is a value and no skill
+]
+
+# What holds for a metric's scores.
+Claim: TypeAlias = Literal[
+    "exact",  # the exact attribution of a linear model scores `best`
+    "scale",  # a map times a positive number scores the same
+    "sign",  # a map and its negative score the same
+    "ties",  # a tie scores what breaking it at random would on average
+]
 
 
 def aim(estimand: Estimand, value: Value) -> str:

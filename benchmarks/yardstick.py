@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
 from .coalitions import Alone, table
 from .perturb import empty_output, random_map
@@ -18,7 +20,8 @@ from .spec import Setting
 from .terms import Estimand, Value
 from .truth import exact_attribution
 
-CHANCE_DRAWS = 10
+Memo: TypeAlias = dict[Any, Any]
+Train: TypeAlias = Callable[[Problem, Generator], nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,28 +33,53 @@ class Aim:
     signed: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A map, with what was computed of it for other metrics."""
+
+    values: Tensor  # float64 [n, *feature]
+    memo: Memo
+
+
+def noise(case: Case, rng: Generator, aim: Aim) -> Tensor:
+    """A random attribution, of the same law as the control `random`."""
+    values = random_map(case, rng, aim.value).double()
+    return values if aim.signed else values.abs()
+
+
 class Yardstick:
     """Chance, ceiling and truth on one unit, each computed once however many methods are scored."""
 
-    def __init__(self, problem: Problem, case: Case, key: str) -> None:
+    def __init__(self, problem: Problem, case: Case, key: str, train: Train | None = None) -> None:
         self.problem = problem
         self.case = case
         self.key = key
+        self.train = train
         self.exact = functools.cache(self._exact)
         self.chance = functools.cache(self._chance)
         self.ceiling = functools.cache(self._ceiling)
         self.own_ablation = functools.cache(self._ablation_of_model)
+        self.agreement_by_chance = functools.cache(self._agreement_by_chance)
+        self.random = functools.cache(self._random)
         self.empty = functools.cache(functools.partial(empty_output, case))
+        self.memos: defaultdict[Hashable, Memo] = defaultdict(
+            dict
+        )  # of truths and yardsticks, by what they are
 
     def evidence(
         self,
         values: Tensor,
         aim: Aim,
         *,
+        memo: Memo | None = None,
         explain: Callable[[Case], Tensor] | None = None,
-        other: Tensor | None = None,
+        other: Remembered | None = None,
     ) -> Evidence:
-        """A map with everything that a metric may see beside it."""
+        """A map with everything that a metric may see beside it.
+
+        memo: what was computed of the map for other metrics.
+        other: a second map, with its memo.
+        """
         try:
             truth = self.truth(aim)
         except NotApplicable:
@@ -63,9 +91,13 @@ class Yardstick:
             masks=self.problem.masks,
             truth=None if truth is None else truth.clone(),
             empty=self.empty(aim.value).clone(),
-            other=other,
+            other=None if other is None else other.values.clone(),
             explain=explain or (lambda _: values),
             rng=rng_for("metric", self.key),
+            problem=self.problem,
+            train=self.train,
+            memo={} if memo is None else memo,
+            reference_memo=self.memos["truth", aim] if other is None else other.memo,
         )
 
     def rows_of(self, metric: Setting, evidence: Evidence) -> Float[np.ndarray, " n"]:
@@ -87,7 +119,7 @@ class Yardstick:
     ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " n"]]:
         """Chance, a draw and a row, and ceiling, a row, for a method of this kind."""
         facts = METRICS[metric.name].facts
-        if "truth" not in facts["needs"]:
+        if not {"truth", "reference"} & set(facts["needs"]):
             # such a metric looks at sizes or sums only: one yardstick serves every method
             exact = facts["ceiling"] == "exact"
             aim = Aim(aim.estimand if exact else "none", aim.value)
@@ -113,25 +145,44 @@ class Yardstick:
 
     def _chance(self, metric: Setting, aim: Aim) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""
-        return np.stack([self.rows_of(metric, self.evidence(m, aim)) for m in self._random(aim)])
+        draws = range(METRICS[metric.name].facts["draws"])
+        return np.stack([self.rows_of(metric, self._by_chance(draw, aim)) for draw in draws])
 
-    def _random(self, aim: Aim) -> Iterator[Tensor]:
-        """Random attributions, of the same law as the control `random`."""
-        for draw in range(CHANCE_DRAWS):
-            rng = rng_for("chance", self.key, str(draw))
-            noise = random_map(self.case, rng, aim.value).double()
-            yield noise if aim.signed else noise.abs()
+    def _agreement_by_chance(self, metric: Setting, signed: bool) -> Float[np.ndarray, "draws n"]:
+        """Agreement of two random attributions."""
+        aim = Aim(signed=signed)
+        draws = range(METRICS[metric.name].facts["draws"])
+        maps = [self.random(draw, aim) for draw in draws]
+        pairs = zip(maps, [*maps[1:], maps[0]], strict=True)
+        scored = (self.evidence(a.values, aim, memo=a.memo, other=b) for a, b in pairs)
+        return np.stack([self.rows_of(metric, evidence) for evidence in scored])
+
+    def _by_chance(self, draw: int, aim: Aim) -> Evidence:
+        """A random attribution with what metrics see; explained again, it is another random one."""
+        found = self.random(draw, aim)
+
+        def explain(case: Case) -> Tensor:
+            again = str(case.rng.initial_seed())
+            return noise(case, rng_for("chance again", self.key, str(draw), again), aim)
+
+        return self.evidence(found.values, aim, memo=found.memo, explain=explain)
+
+    def _random(self, draw: int, aim: Aim) -> Remembered:
+        return Remembered(noise(self.case, rng_for("chance", self.key, str(draw)), aim), {})
 
     def _ceiling(self, metric: Setting, aim: Aim) -> Float[np.ndarray, " n"]:
         facts = METRICS[metric.name].facts
+        if facts["ceiling"] == "none":
+            return np.full(self.chance(metric, aim).shape[1], np.nan)
         if facts["ceiling"] == "ablation":
-            return self.rows_of(metric, self.evidence(self.own_ablation(), aim))
+            memo = self.memos["ablation", aim]
+            return self.rows_of(metric, self.evidence(self.own_ablation(), aim, memo=memo))
         try:
             truth = self.truth(aim)
         except NotApplicable:
             truth = None
         if facts["ceiling"] == "exact" and truth is not None:
-            return self.rows_of(metric, self.evidence(truth, aim))
+            return self.rows_of(metric, self.evidence(truth, aim, memo=self.memos["truth", aim]))
         return np.full(self.chance(metric, aim).shape[1], float(facts["best"]))
 
     def _ablation_of_model(self) -> Tensor:

@@ -11,6 +11,7 @@ from ..benchmarks.plugin import Case, Samples, method
     paper="https://arxiv.org/abs/1810.03292",
     promises=("complete", "symmetry", "linearity"),
     cost="none",
+    control=True,
 )
 def constant(case: Case) -> Samples:
     """Equal shares of f(x) - f(baseline): what a metric pays for saying nothing."""

@@ -9,6 +9,7 @@ from ..benchmarks.plugin import Case, Samples, method
     promises="symmetry",
     signed=False,
     cost="none",
+    control=True,
 )
 def input_magnitude(case: Case) -> Samples:
     """|x|: what a map gets that shows the input and knows no model."""

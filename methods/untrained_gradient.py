@@ -15,6 +15,7 @@ from ..benchmarks.plugin import Case, NotApplicable, Samples, method
     paper="https://arxiv.org/abs/1810.03292",
     needs=("gradient", "layers"),
     cost="passes",
+    control=True,
 )
 def untrained_gradient(case: Case) -> Samples:
     """The gradient of the same architecture with freshly drawn weights: what a map gets without training.

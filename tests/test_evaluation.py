@@ -12,7 +12,7 @@ from assay.benchmarks.grid import REGISTRIES, plan
 from assay.benchmarks.plugin import METRICS
 from assay.benchmarks.registry import AssayError, load_file
 from assay.benchmarks.runner import load_plugins, missing, run
-from assay.benchmarks.store import Ledger, read_table
+from assay.benchmarks.store import TIMED, Ledger, read_table
 from assay.benchmarks.suite import Suite
 
 torch.set_num_threads(1)
@@ -606,7 +606,7 @@ def execute(folder, given, jobs=1, files=(), stop_after=None):
         ledger.export()
     finally:
         ledger.close()
-    return computed, {p.name: p.read_bytes() for p in folder.glob("*.csv") if p.name != "costs.csv"}
+    return computed, {p.name: p.read_bytes() for p in folder.glob("*.csv") if p.stem not in TIMED}
 
 
 def test_one_process_two_workers_and_a_resumed_run_write_the_same_bytes(tmp_path):
@@ -614,7 +614,7 @@ def test_one_process_two_workers_and_a_resumed_run_write_the_same_bytes(tmp_path
     total = sum(map(len, given.values()))
     computed, tables = execute(tmp_path / "one", given)
     assert computed == total == 4 * (3 * 2 + 3)
-    assert set(tables) == {"scores.csv", "agreement.csv", "models.csv", "problems.csv"}
+    assert set(tables) == {"scores.csv", "agreement.csv", "models.csv", "problems.csv", "metrics.csv"}
     assert execute(tmp_path / "two", given, jobs=2) == (total, tables)
     for stop in (1, 7, 20):
         first, _ = execute(tmp_path / f"stopped {stop}", given, stop_after=stop)

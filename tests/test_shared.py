@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from assay.benchmarks.coalitions import Alone, Everything, Sampled, Walks, table
+from assay.benchmarks.coalitions import Alone, Everything, Played, Sampled, Walks, table
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.explaining import attribute
 from assay.benchmarks.grid import REGISTRIES, plan
 from assay.benchmarks.perturb import outputs_under
-from assay.benchmarks.plugin import METHODS, MODELS, Case, SharedOutputs
+from assay.benchmarks.plugin import METHODS, MODELS, Case
+from assay.benchmarks.plugin import Shared as SharedProtocol
 from assay.benchmarks.registry import load_file
 from assay.benchmarks.runner import load_plugins
-from assay.benchmarks.shared import Loan, Shared
+from assay.benchmarks.shared import Loan, Store
 from assay.benchmarks.spec import setting
 from assay.benchmarks.suite import Suite
 
@@ -52,7 +53,7 @@ def case(width=12, key="unit", groups=None, rows=4):
         groups=groups,
         rng=generator(),
     )
-    return dataclasses.replace(given, shared=Shared(given, key).lend(given.model))
+    return dataclasses.replace(given, shared=Store(given, key).lend(given.model))
 
 
 def same(first, second):
@@ -103,7 +104,7 @@ def test_a_shared_table_is_right(value):
 
 def test_a_table_is_made_once():
     given, calls = case(), []
-    inner = given.shared.shared.case.model
+    inner = given.shared.store.case.model
     inner.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
     for _ in range(3):
         found = table(given, Sampled(100))
@@ -175,7 +176,7 @@ def test_what_is_done_to_a_table_or_to_a_model_reaches_nobody_else():
 
 
 def test_a_loan_is_what_the_contract_calls_shared_outputs():
-    assert isinstance(case().shared, SharedOutputs)
+    assert isinstance(case().shared, SharedProtocol)
     assert isinstance(case().shared, Loan)
 
 
@@ -191,20 +192,20 @@ def test_a_method_s_copy_of_the_case_is_served(name):
     given = case()
     found = explain(name, given)
     assert found.status == "ok", found.reason
-    assert len(given.shared.shared.tables) == 1
+    assert len(given.shared.store.found) == 1
     assert torch.equal(found.values, explain(name, given).values)
-    assert len(given.shared.shared.tables) == 1
+    assert len(given.shared.store.found) == 1
 
 
 def test_kernel_shap_and_lime_read_the_same_table_and_so_do_all_that_enumerate():
     given = case()
     for name in ("kernel_shap", "lime"):
         explain(name, given)
-    assert list(given.shared.shared.tables) == [(Sampled(2048), "baseline")]
+    assert list(given.shared.store.found) == [Played(Sampled(2048), "baseline")]
     few = case(8)
     for name in ("kernel_shap", "lime", "shapley_sampling", "permutation_shap", "exact_shapley"):
         explain(name, few)
-    assert list(few.shared.shared.tables) == [(Everything(), "baseline")]
+    assert list(few.shared.store.found) == [Played(Everything(), "baseline")]
 
 
 ROWS = {  # by hand, of 12 units
@@ -232,7 +233,7 @@ def test_a_method_costs_the_same_model_rows_whoever_had_the_table_made(name, val
 def test_the_time_that_a_table_took_is_paid_by_all_that_read_it(monkeypatch):
     given = case()
     first = explain("kernel_shap", given)
-    tables = given.shared.shared.tables
+    tables = given.shared.store.found
     ((key, made),) = tables.items()
     assert 0 < made.seconds <= first.seconds
     tables[key] = dataclasses.replace(made, seconds=made.seconds + 100.0)  # as if it had taken long

@@ -1,0 +1,78 @@
+"""What a dataset hands out: rows, what is known of them, and how they are split."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .terms import Task
+
+Samples: TypeAlias = Float[Tensor, "n *feature"]
+Feature: TypeAlias = Float[Tensor, "*feature"]
+Labels: TypeAlias = Int[Tensor, " n"]
+Targets: TypeAlias = Float[Tensor, " n"] | Int[Tensor, " n"]
+Outputs: TypeAlias = Float[Tensor, "n outputs"]
+Scores: TypeAlias = Float[Tensor, " n"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A prediction problem of which it is known which features matter.
+
+    Rows stand in the order train, validation, test; the first `n_explained` test rows are explained.
+    """
+
+    x: Samples  # float32
+    y: Targets  # float32 for regression, int64 class indices for classification
+    task: Task
+    n_train: int
+    n_validation: int
+    n_explained: int
+    baseline: Feature  # what an absent feature is replaced by, for every method and metric
+    background: Float[
+        Tensor, "m *feature"
+    ]  # what it is replaced by where the value is "marginal": all in turn
+    masks: Mapping[str, Bool[Tensor, "rows *feature"]]  # rows: 1 or n_explained; at least "relevant"
+    oracle: nn.Module | None = None  # Samples -> Outputs, exact and noise-free, in the dtype of its input
+    groups: Int[Tensor, "*feature"] | None = None  # feature -> unit; None: each feature is its own unit
+    counterfactual: Callable[[str], Samples] | None = None  # region -> explained rows with it redrawn
+    facts: Mapping[str, float | str] = field(default_factory=dict)  # SNR in dB, effect sizes, chance, ...
+    columns: tuple[str, ...] = ()  # names of the features, where they have names
+
+    def __post_init__(self) -> None:
+        used = self.n_train + self.n_validation + self.n_explained
+        if used > len(self.x) or len(self.x) != len(self.y):
+            raise ValueError(f"{used} rows used, {len(self.x)} in x, {len(self.y)} in y; they must fit")
+        if "relevant" not in self.masks:
+            raise ValueError(f"masks must name 'relevant', got {sorted(self.masks)}")
+        for name, mask in self.masks.items():
+            if mask.shape[1:] != self.x.shape[1:] or mask.shape[0] not in (1, self.n_explained):
+                raise ValueError(f"mask {name!r} has shape {tuple(mask.shape)}, x {tuple(self.x.shape)}")
+
+    @property
+    def outputs(self) -> int:
+        """Width of a model's output: 1 for regression, else the number of classes."""
+        return 1 if self.task == "regression" else int(self.y.max()) + 1
+
+    @property
+    def train(self) -> slice:
+        """Rows that fit the parameters."""
+        return slice(self.n_train)
+
+    @property
+    def validation(self) -> slice:
+        """Rows that decide when to stop."""
+        return slice(self.n_train, self.n_train + self.n_validation)
+
+    @property
+    def test(self) -> slice:
+        """Rows that no model has seen."""
+        return slice(self.n_train + self.n_validation, None)
+
+    @property
+    def explained(self) -> slice:
+        """The test rows whose predictions are explained."""
+        start = self.n_train + self.n_validation
+        return slice(start, start + self.n_explained)

@@ -1,0 +1,84 @@
+"""The rows of the ledger: where each belongs, by which key it is found, and what it says without a score."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .grid import Cell, Unit, digest, noise_of, parameters_of
+from .plugin import METRICS
+from .spec import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row for the ledger; with no row, only word of what is now at work."""
+
+    table: str
+    key: str
+    row: dict[str, Any] = field(default_factory=dict)
+    method: str = ""  # at work: if the process dies now, it is this one's doing
+
+
+def place(unit: Unit) -> dict[str, Any]:
+    """The columns that say where a row belongs."""
+    return {
+        "dataset": unit.dataset.name,
+        "parameters": parameters_of(unit.dataset),
+        "noise": noise_of(unit.dataset),
+        "model": unit.model.text,
+        "seed": unit.seed,
+    }
+
+
+def problem_key(unit: Unit) -> str:
+    """Key of what is known of a problem."""
+    return digest(unit.dataset.key, unit.seed)
+
+
+def scoring_key(unit: Unit, metric: Setting) -> str:
+    """Key of what a metric cost on a unit."""
+    return digest(unit.key, "scoring", metric.key)
+
+
+def cost_key(unit: Unit, method: Setting) -> str:
+    """Key of what a method cost on a unit."""
+    return digest(unit.key, method.key)
+
+
+def working(where: dict[str, Any], model: str, method: str = "") -> Record:
+    """Word of what is now at work."""
+    parts = (where["dataset"], where["parameters"], where["noise"], model, method)
+    return Record("", " ".join(part for part in parts if part), method=method)
+
+
+def row_of(cell: Cell) -> dict[str, Any]:
+    """The columns that say of which cell a row is."""
+    settings = (cell.unit.dataset, cell.unit.model, cell.method, cell.other, cell.metric)
+    row = place(cell.unit) | {"method": cell.method.text, "metric": cell.metric.text}
+    row["family"] = METRICS[cell.metric.name].facts["family"]
+    if cell.other is not None:
+        row["other"] = cell.other.text
+    return row | {"version": "/".join(s.version for s in settings if s is not None)}
+
+
+def failed(cell: Cell, reason: str) -> Record:
+    """The cell's row when it was lost for this reason."""
+    return unscored(cell, "failed", reason)
+
+
+def unscored(cell: Cell, status: str, reason: str) -> Record:
+    """The cell's row when it has no score."""
+    row = row_of(cell) | {"rows": 0, "nan_rows": 0, "status": status, "reason": reason}
+    return Record("scores" if cell.other is None else "agreement", cell.key, row)
+
+
+def facts_key(metric: Setting) -> str:
+    """Key of what a metric declares."""
+    return digest("facts", metric.key)
+
+
+def facts_row(metric: Setting) -> dict[str, Any]:
+    """What a metric declares, as its readers need it beside its scores."""
+    plugin = METRICS[metric.name]
+    names = ("family", "best", "worst", "chance", "caveat")
+    row = {name: plugin.facts[name] for name in names} | {"needs": " ".join(plugin.facts["needs"])}
+    return row | {"metric": metric.text, "paper": plugin.paper, "version": metric.version}
