@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: bench install test speed methods budget reference symbolic publish clean
+PEERS := .venv/.peers
+
+.PHONY: bench install test speed methods metrics budget reference symbolic publish clean
 
 bench: install  ## install, then run the default suite and print its leaderboard
 	$(BIN)/python run_bench.py
@@ -17,20 +19,24 @@ $(STAMP): pyproject.toml constraints.txt
 	mkdir -p build/types && ln -sfn ../.. build/types/assay
 	touch $(STAMP)
 
-test: install  ## lint, types, tests
+$(PEERS): $(STAMP)  # what only tests and timings compare with
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,peers]'
+	touch $(PEERS)
+
+test: $(PEERS)  ## lint, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
-speed: install  ## time what the benchmark itself does; takes some minutes
+speed: $(PEERS)  ## time what the benchmark itself does; takes some minutes
 	$(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
 
-methods budget reference symbolic: install  ## the long suites
+methods metrics budget reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
 
 publish: install  ## make the committed tables again; commit first, since the manifest names the commit
-	set -e; for suite in quick methods budget reference; do \
+	set -e; for suite in quick methods metrics budget reference; do \
 	  $(BIN)/python run_bench.py run $$suite --fresh --out results/new-$$suite; \
 	  mkdir -p results/reference/$$suite; \
 	  for name in leaderboard.md leaderboard.csv models.csv manifest.json; do \

@@ -1,20 +1,19 @@
 """What every plug-in must satisfy.  `pytest` runs these on our plug-ins, `check` on yours."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from .linear_task import ROWS, WEIGHT, linear_case, linear_problem
-from .plugin import DATASETS, METHODS, METRICS, MODELS, Evidence, NotApplicable, Problem
+from .linear_task import ROWS, linear_problem
+from .plugin import DATASETS, METHODS, METRICS, MODELS, NotApplicable, Problem
 from .promises import METHOD_CHECKS
 from .randomness import seeded
 from .registry import Plugin
+from .soundness import METRIC_CHECKS
 from .spec import setting
-from .stats import SAME
 from .trees import TreeEnsemble
 
 Check: TypeAlias = Callable[[Plugin[Any]], None]
@@ -137,63 +136,6 @@ def has_what_it_declares(plugin: Plugin[Any]) -> None:
         assert declared or not (there and exact), f"has a {capability}; declare it"
 
 
-def _scores(plugin: Plugin[Any], values: Tensor, rows: slice = slice(None)) -> Tensor:
-    """Scores of these maps of the linear network, against its exact attribution."""
-    case, exact = linear_case()
-    part = dataclasses.replace(case, x=case.x[rows], target=case.target[rows])
-    values = values[rows].double()
-    evidence = Evidence(
-        case=part,
-        attribution=values,
-        masks={"relevant": (WEIGHT != 0)[None]},
-        truth=exact[rows].double(),
-        empty=torch.zeros(len(part.x)),
-        other=exact[rows].double() if "other" in plugin.facts["needs"] else None,
-        explain=lambda _: values,
-        rng=Generator().manual_seed(0),
-    )
-    scores: Tensor = plugin.function(evidence)
-    return scores
-
-
-def _noise(draw: int) -> Tensor:
-    return torch.randn(ROWS, 5, generator=Generator().manual_seed(draw))
-
-
-def scores_within_bounds(plugin: Plugin[Any]) -> None:
-    """One float64 a row, or one in all, between worst and best, for exact, random, zero and constant maps."""
-    low, high = sorted((plugin.facts["worst"], plugin.facts["best"]))
-    exact = linear_case()[1]
-    for values in (exact, -exact, _noise(0), torch.zeros_like(exact), torch.ones_like(exact)):
-        before = values.clone()
-        scores = _scores(plugin, values)
-        assert scores.shape in {(ROWS,), (1,)}, f"must return {(ROWS,)} or (1,), got {tuple(scores.shape)}"
-        assert scores.dtype == torch.float64, f"scores must be float64, got {scores.dtype}"
-        inside = (scores >= low - SAME) & (scores <= high + SAME)
-        assert (inside | scores.isnan()).all(), f"scores leave [{low}, {high}]"
-        assert torch.equal(values, before), "changed the attribution"
-
-
-def prefers_truth_to_noise(plugin: Plugin[Any]) -> None:
-    """The exact attribution scores better than noise, as declared, and no worse than its negative."""
-    exact = linear_case()[1]
-    sign = 1 if plugin.facts["best"] > plugin.facts["worst"] else -1
-    good, negated = (float(_scores(plugin, v).nanmean()) for v in (exact, -exact))
-    noise = float(torch.stack([_scores(plugin, _noise(i)).nanmean() for i in range(10)]).mean())
-    assert sign * (good - noise) > 0, f"truth scores {good:.3f}, noise {noise:.3f}"
-    assert sign * (good - negated) >= -SAME, f"truth scores {good:.3f}, its negative {negated:.3f}"
-
-
-def rows_do_not_meet(plugin: Plugin[Any]) -> None:
-    """A row's score does not depend on the rows beside it."""
-    values = _noise(0)
-    whole = _scores(plugin, values)
-    if whole.shape == (ROWS,):
-        part = _scores(plugin, values, slice(3))
-        same = torch.isclose(part, whole[:3], rtol=0, atol=1e-6, equal_nan=True)
-        assert same.all(), "a row's score changes with the rows beside it"
-
-
 CHECKS: dict[str, tuple[Check, ...]] = {
     "dataset": (
         same_seed_same_data,
@@ -203,7 +145,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     ),
     "model": (learns_the_linear_problem, same_seed_same_model, has_what_it_declares),
     "method": METHOD_CHECKS,
-    "metric": (scores_within_bounds, prefers_truth_to_noise, rows_do_not_meet),
+    "metric": METRIC_CHECKS,
 }
 
 

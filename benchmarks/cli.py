@@ -15,7 +15,6 @@ from rich.text import Text
 from .registry import AssayError
 
 if TYPE_CHECKING:
-    from .registry import Plugin
     from .suite import Suite
 
 COMMITTED = "reference"  # results/reference holds the committed tables
@@ -204,6 +203,23 @@ def report(results: Folder) -> None:
 
 
 @app.command()
+def trust(
+    results: Folder,
+    out: Annotated[Path | None, typer.Option(help="Where to write; RESULTS by default.")] = None,
+) -> None:
+    """Say which metrics that need no truth rank the methods as the truth does."""
+    from . import trust as trusting
+    from .terminal import show
+
+    found = trusting.load_trust(results)
+    console = _console()
+    show(console, trusting.display(found), "Kendall's tau with the ground truth: 0 is chance, 1 its ranking")
+    console.out(f"\n{trusting.section(found)[-1]}", highlight=False)
+    trusting.write(found, out or results)
+    console.out(f"\nTables: {(out or results) / 'trust.md'}, trust.csv")
+
+
+@app.command()
 def compare(
     results_a: Folder,
     results_b: Folder,
@@ -234,10 +250,11 @@ def compare(
 def check(name_or_file: Annotated[str, typer.Argument(help="A plug-in's name, or your .py file.")]) -> None:
     """Run the plug-in checks, on ours or on yours."""
     from .checks import failures
+    from .runner import plugins_named
 
     console = _console()
     wrong = 0
-    for plugin in _plugins_named(name_or_file):
+    for plugin in plugins_named(name_or_file):
         console.out(f"{plugin.kind} {plugin.name}")
         for name, problem in failures(plugin):
             wrong += bool(problem)
@@ -247,27 +264,6 @@ def check(name_or_file: Annotated[str, typer.Argument(help="A plug-in's name, or
             )
     if wrong:
         raise AssayError(f"{wrong} checks of {name_or_file!r} failed; mend what the lines above say.")
-
-
-def _plugins_named(name: str) -> "list[Plugin[Any]]":
-    from . import runner
-    from .grid import REGISTRIES
-    from .registry import near_miss
-
-    if name.endswith(".py"):
-        added = runner.load_plugins([Path(name)])
-        found = [REGISTRIES[kind][n] for kind, names in added.items() for n in names]
-        if not found:
-            raise AssayError(
-                f"plug-in file {name!r} defines no plug-in; decorate its function with @method(...)."
-            )
-        return found
-    runner.load_plugins()
-    found = [registry[name] for registry in REGISTRIES.values() if name in registry]
-    if not found:
-        known = [plugin.name for registry in REGISTRIES.values() for plugin in registry]
-        raise AssayError(f"no plug-in is called {name!r}.{near_miss(name, known)} Or give a .py file.")
-    return found
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ class Tables:
     agreement: pd.DataFrame
     models: pd.DataFrame
     costs: pd.DataFrame
+    metrics: pd.DataFrame = field(default_factory=pd.DataFrame)  # what each metric declares
 
 
 def skills(scores: pd.DataFrame, family: str) -> pd.DataFrame:
@@ -92,7 +93,7 @@ def leaderboard(tables: Tables, scope: str) -> pd.DataFrame:
     board = summary(skills(scores, RANKED_BY), scope)
     faith = summary(skills(scores, "faithfulness"), scope)
     board["faithfulness"] = faith["skill"]
-    board = board.merge(_agreement(tables.agreement), on="method", how="left")
+    board = board.merge(_agreement(tables.agreement, controls(tables.costs)), on="method", how="left")
     board = board.merge(_costs(tables.costs), on="method", how="left")
     board = board.merge(_counts(scores), on="method", how="left")
     board["note"] = [_note(scores[scores["method"] == m]) for m in board["method"]]
@@ -109,23 +110,40 @@ def leaderboards(tables: Tables) -> dict[str, pd.DataFrame]:
 
 
 def _of_dataset(tables: Tables, name: str) -> Tables:
-    frames = (tables.scores, tables.agreement, tables.models, tables.costs)
-    return Tables(*(frame[frame["dataset"] == name] for frame in frames))
+    names = ("scores", "agreement", "models", "costs")
+    frames = {frame: getattr(tables, frame) for frame in names}
+    return replace(tables, **{key: frame[frame["dataset"] == name] for key, frame in frames.items()})
 
 
-def _agreement(agreement: pd.DataFrame) -> pd.DataFrame:
-    """Mean Spearman correlation of every method's maps with the other methods' maps."""
-    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == "spearman")]
-    turned = ok.rename(columns={"method": "other", "other": "method"})
-    both = pd.concat([ok, turned])[["method", "value"]]
-    means = both.groupby("method", as_index=False)[["value"]].mean()
-    return means.rename(columns={"value": "agreement"})
+def controls(costs: pd.DataFrame) -> set[str]:
+    """The methods that cannot know the model."""
+    return set(costs.loc[pd.to_numeric(costs["control"], errors="coerce") == 1, "method"])
+
+
+def _agreement(agreement: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
+    """Mean agreement of every method's maps with those of the other methods that are no controls."""
+    both = _both_ways(agreement, "spearman")
+    both = both[~both["other"].isin(controls)]
+    means = both.groupby("method", as_index=False)[["skill"]].mean()
+    return means.rename(columns={"skill": "agreement"})
+
+
+def _both_ways(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Every pair twice, so that each method stands in the column `method` beside all others."""
+    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
+    return pd.concat([ok, ok.rename(columns={"method": "other", "other": "method"})])
 
 
 def _costs(costs: pd.DataFrame) -> pd.DataFrame:
     """Median seconds and model rows for one explained row."""
-    columns = ["seconds_per_row", "model_rows_per_row"]
-    return costs.groupby("method", as_index=False)[columns].median()
+    return cost_table(costs)[["method", "seconds_per_row", "model_rows_per_row"]]
+
+
+def cost_table(costs: pd.DataFrame) -> pd.DataFrame:
+    """What a row explained takes, the median over all units, and the most memory that a unit took."""
+    columns = ["seconds_per_row", "model_rows_per_row", "backward_rows_per_row", "peak_mb"]
+    by = costs.groupby("method", as_index=False)
+    return by[columns].median().assign(peak_mb=by["peak_mb"].max()["peak_mb"])
 
 
 def _counts(scores: pd.DataFrame) -> pd.DataFrame:
@@ -198,13 +216,30 @@ def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFram
 
 
 def agreement_matrix(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean agreement between every two methods."""
-    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
-    turned = ok.rename(columns={"method": "other", "other": "method"})
-    both = pd.concat([ok, turned])
-    matrix = both.pivot_table(index="method", columns="other", values="value", aggfunc="mean", sort=False)
-    order = list(dict.fromkeys([*ok["method"], *ok["other"]]))
+    """Mean agreement between every two methods, 0 for two random maps and 1 for equal ones."""
+    both = _both_ways(agreement, metric)
+    matrix = both.pivot_table(index="method", columns="other", values="skill", aggfunc="mean", sort=False)
+    order = list(dict.fromkeys(both["method"]))
     return matrix.reindex(index=order, columns=order)
+
+
+def agreement_matrices(agreement: pd.DataFrame) -> pd.DataFrame:
+    """The matrix of every metric for every problem, noise level and model, the mean over seeds; stacked."""
+    by = [*PROBLEM, "model", "metric"]
+    parts = {
+        place: agreement_matrix(rows, str(place[-1])) for place, rows in agreement.groupby(by, sort=False)
+    }
+    if not parts:
+        return pd.DataFrame(columns=[*by, "method"])
+    return pd.concat(parts, names=by).reset_index()
+
+
+def mean_value(scores: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Mean value of every method (rows) by the metrics of one family, within each over the shared cells."""
+    valued = scores.assign(skill=scores["value"])
+    wide = skills(valued, family)
+    parts = {metric: clustered(shared(part)) for metric, part in wide.groupby(level="metric", sort=False)}
+    return pd.DataFrame(parts).reindex(wide.columns).dropna(how="all")
 
 
 def model_table(models: pd.DataFrame) -> pd.DataFrame:

@@ -16,16 +16,21 @@ FACTS = (
     "promises",
     "signed",
     "cost",
+    "control",
     "family",
     "best",
     "worst",
+    "chance",
+    "ceiling",
+    "claims",
+    "caveat",
 )
 
 
 SHOWN = {
     "models": ("has",),
     "methods": ("estimand", "needs", "promises", "cost"),
-    "metrics": ("family", "needs", "worst", "best"),
+    "metrics": ("family", "range", "better", "chance", "needs", "claims", "caveat"),
 }  # beside name, parameters, what it is and paper
 
 
@@ -74,6 +79,9 @@ def entries(kind: str) -> list[dict[str, Any]]:
 
 def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
     facts = {key: plugin.facts[key] for key in FACTS if key in plugin.facts}
+    more: dict[str, str] = {}
+    if plugin.kind in MORE:
+        more = MORE[plugin.kind](plugin)
     return {
         "kind": plugin.kind,
         "name": plugin.name,
@@ -83,15 +91,26 @@ def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
         "version": plugin.version,
         "paper": plugin.paper,
         **facts,
-    } | _of_value(plugin)
+    } | more
 
 
-def _of_value(plugin: Plugin[Any]) -> dict[str, str]:
+def _of_metric(plugin: Plugin[Any]) -> dict[str, str]:
+    """Range and direction in words, and what random attributions score."""
+    best, worst, chance = (plugin.facts[name] for name in ("best", "worst", "chance"))
+    return {
+        "range": f"{min(best, worst):g} to {max(best, worst):g}",
+        "better": "higher" if best > worst else "lower",
+        "chance": "measured" if chance is None else f"{chance:g}",
+    }
+
+
+def _of_method(plugin: Plugin[Any]) -> dict[str, str]:
     """The estimand with the value function that it is of by default."""
-    if plugin.kind != "method":
-        return {}
     value = plugin.defaults.get("value", plugin.facts["value"])
     return {"estimand": aim(plugin.facts["estimand"], value)}
+
+
+MORE = {"method": _of_method, "metric": _of_metric}
 
 
 def _suite(name: str) -> dict[str, Any]:

@@ -73,14 +73,14 @@ def explains_a_small_network(plugin: Plugin[Any]) -> None:
 def keeps_shape_and_inputs(plugin: Plugin[Any]) -> None:
     """One finite number a feature, for many rows and for one, and nothing it was given is changed."""
     for case in _cases(plugin):
-        before = _traces(case)
+        before = traces(case)
         _explained(plugin, case)
-        for name, now in _traces(case).items():
+        for name, now in traces(case).items():
             assert now == before[name], f"changed {name}"
         _explained(plugin, dataclasses.replace(case, x=case.x[:1], target=case.target[:1]))
 
 
-def _traces(case: Case) -> dict[str, Any]:
+def traces(case: Case) -> dict[str, Any]:
     """All that a method could leave behind, as something that can be compared.
 
     Not the state of the global generators: `seeded` restores it after every method.

@@ -1,11 +1,17 @@
 """Building blocks of every metric that ranks features: ties are averaged over, never settled by position."""
 
+import dataclasses
+from dataclasses import dataclass
+from typing import TypeVar
+
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
 
-from .perturb import NUMBERS, outputs_under
-from .plugin import Case, Evidence, Scores
+from .plugin import Evidence, NotApplicable
+from .sharing import Reading, of_map
+
+T = TypeVar("T")
 
 
 def tie_bounds(a: Shaped[Tensor, "n d"]) -> tuple[Int[Tensor, "n d"], Int[Tensor, "n d"]]:
@@ -13,12 +19,21 @@ def tie_bounds(a: Shaped[Tensor, "n d"]) -> tuple[Int[Tensor, "n d"], Int[Tensor
 
     Their difference, at least 1, is the number of entries that share the value.
     """
-    rising, order = a.contiguous().sort(dim=1)  # a strided row would make searchsorted warn
+    order, *bounds = _sorted_bounds(a)
     # looking sorted values up and moving the answers home is four times faster than looking `a` up
-    smaller, not_larger = torch.empty_like(order), torch.empty_like(order)
-    smaller.scatter_(1, order, torch.searchsorted(rising, rising))
-    not_larger.scatter_(1, order, torch.searchsorted(rising, rising, right=True))
+    smaller, not_larger = (torch.empty_like(order).scatter_(1, order, bound) for bound in bounds)
     return smaller, not_larger
+
+
+def _sorted_bounds(
+    a: Shaped[Tensor, "n d"],
+) -> tuple[Int[Tensor, "n d"], Int[Tensor, "n d"], Int[Tensor, "n d"]]:
+    """The rising order of every row, and `tie_bounds` in that order."""
+    rising, order = a.contiguous().sort(dim=1)  # a strided row would make searchsorted warn
+    if (rising[:, 1:] > rising[:, :-1]).all():
+        place = torch.arange(a.shape[1]).expand_as(order)
+        return order, place, place + 1
+    return order, torch.searchsorted(rising, rising), torch.searchsorted(rising, rising, right=True)
 
 
 def average_ranks(a: Shaped[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -47,6 +62,100 @@ def expected_hits(
     return (chance_in_top(score, k) * mask).sum(1)
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The places, from 0, that an entry may take in the falling order of its row: one where nothing ties.
+
+    int32, as they are kept for every map of a unit: multiply and index with more.
+    """
+
+    start: Int[Tensor, "n d"]  # how many entries are larger
+    end: Int[Tensor, "n d"]  # how many are not smaller
+    order: Int[Tensor, "n d"]  # the entries, falling; nothing may hang on how it settles ties
+
+    @property
+    def ties(self) -> Int[Tensor, "n d"]:
+        """How many entries share the value of each, itself among them."""
+        return self.end - self.start
+
+    @property
+    def average(self) -> Float[Tensor, "n d"]:
+        """`average_ranks`, from what is known already."""
+        return (2 * self.start.shape[1] + 1 - self.start - self.end).double() / 2
+
+    def in_top(self, k: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+        """`chance_in_top`, from what is known already."""
+        return ((k[:, None] - self.start).double() / self.ties).clamp(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The reading of a map's places: by size, or by value as given."""
+
+    sizes: bool
+
+    def read(self, evidence: Evidence, _: Generator) -> Places:
+        """The places."""
+        flat = evidence.attribution.flatten(1)
+        order, *bounds = _sorted_bounds(flat.abs() if self.sizes else flat)
+        home = (torch.empty_like(order).scatter_(1, order, flat.shape[1] - bound) for bound in bounds)
+        end, start = home  # d less those that are smaller, and those that are not larger
+        return Places(start.int(), end.int(), order.flip(1).int())
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """The reading of every feature's chance of being among the k of largest size; `top_size` has k = 0."""
+
+    k: int
+
+    def read(self, evidence: Evidence, _: Generator) -> Float[Tensor, "n d"]:
+        """The chances."""
+        return ranks_of(evidence, sizes=True).in_top(top_size(self.k, evidence.relevant.flatten(1)))
+
+
+def of_reference(evidence: Evidence, reading: Reading[T]) -> T:
+    """What is read of the map that the attribution is compared with, computed once for all that meet it."""
+    turned = dataclasses.replace(evidence, attribution=evidence.reference, memo=evidence.reference_memo)
+    return of_map(turned, reading)
+
+
+def of_both(evidence: Evidence, reading: Reading[T]) -> tuple[T, T]:
+    """What is read of the attribution, and of what it is compared with."""
+    return of_map(evidence, reading), of_reference(evidence, reading)
+
+
+def ranks_of(evidence: Evidence, *, sizes: bool) -> Places:
+    """The places of the attribution's features, sorted once for all metrics."""
+    return of_map(evidence, Ranks(sizes))
+
+
+def reference_ranks(evidence: Evidence, *, sizes: bool) -> Places:
+    """Those of what it is compared with."""
+    return of_reference(evidence, Ranks(sizes))
+
+
+def over_space(a: Shaped[Tensor, "n *feature"]) -> Float[Tensor, "n height width"]:
+    """Sums over all axes but the last two, which are space.
+
+    Raises:
+        NotApplicable: there are no two.
+    """
+    if a.ndim < 3:
+        raise NotApplicable("compares places in a plane, and the features are not laid out in one")
+    # one contiguous run for each place: torch would add the last ones in another order and so break ties
+    return a.double().flatten(1, -3).movedim(1, -1).contiguous().sum(-1) if a.ndim > 3 else a.double()
+
+
+def same_place(a: Places, b: Places, k: Int[Tensor, " n"]) -> Float[Tensor, "n d"]:
+    """Probability that a feature holds one and the same of the k top places in two maps.
+
+    The two places are drawn apart, each from those that the feature may take in its own map.
+    """
+    shared = torch.minimum(torch.minimum(a.end, b.end), k[:, None]) - torch.maximum(a.start, b.start)
+    return shared.clamp_min(0) / (a.ties.double() * b.ties)
+
+
 def random_order(a: Float[Tensor, "n d"], rng: Generator) -> Int[Tensor, "n d"]:
     """Falling rank of |a| in its row, 0 for the largest; ties are broken at random by `rng`.
 
@@ -72,25 +181,3 @@ def unit_order(
     names, unit = groups.flatten().unique(return_inverse=True)
     mass = size.new_zeros(len(a), len(names)).index_add_(1, unit, size)
     return random_order(mass, rng)[:, unit].view(a.shape), len(names)
-
-
-def curve(
-    case: Case, rank: Int[Tensor, "n *feature"], counts: Int[Tensor, " m"], *, insert: bool
-) -> Float[Tensor, "n m"]:
-    """The explained output with only the `counts` top ranks present (`insert`), or with only them absent."""
-    step = max(1, NUMBERS // rank.numel())  # masks of large inputs do not fit in memory at once
-    limits = counts.view(-1, *[1] * (rank.dim() - 1)).split(step)
-    top = (rank[:, None] < limit for limit in limits)
-    return torch.cat([outputs_under(case, mask if insert else ~mask) for mask in top], dim=1).double()
-
-
-def gap_to_end(evidence: Evidence, points: int, *, insert: bool) -> Scores:
-    """Mean distance of the deletion or insertion curve from its own last point, in the output's units.
-
-    Mean over the share of features moved: trapezoids on an x axis from 0 to 1, both endpoints included.
-    All counts 0..d are evaluated where d <= points, else `points` + 1 evenly spaced ones.
-    """
-    rank, units = unit_order(evidence.attribution, evidence.case.groups, evidence.rng)
-    counts = torch.linspace(0, units, min(points, units) + 1, dtype=torch.float64).round().long()
-    outputs = curve(evidence.case, rank, counts, insert=insert)
-    return torch.trapezoid((outputs - outputs[:, -1:]).abs(), counts.double() / units, dim=1)

@@ -8,6 +8,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from . import leaderboard as lead
+from . import trust
 from .leaderboard import Tables
 from .registry import AssayError
 from .spec import parse
@@ -19,13 +20,16 @@ exact attribution of the true function scores (where there is no known function:
 over the cells that every ranked method completed, so nobody's mean is over easier cells; the interval is a
 bootstrap over problems (a function or table is one, at all its noise levels) and, within them, seeds; with
 few problems it is too narrow. Faithfulness (deletion, insertion) is skill too, with 1 for the model's own
-exact single ablation. Agreement is the mean Spearman correlation with the other methods; it is not
-correctness."""
+exact single ablation. Agreement is the mean Spearman correlation with the other methods that are no
+controls, 0 for two random maps; it is not correctness."""
 QUALITY = """\
 Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
 rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
 explanations do not count."""
 
+COST = """\
+Medians over all units: milliseconds, rows forward through the model and backward for a row explained; and the
+most memory that a unit took beyond what its worker held before."""
 ERRORS = """\
 Mean and worst `attribution_error` (relative, 0 to 2) where the model is the exact function, each method
 against what it estimates (Shapley values where it names nothing): what the method itself misses."""
@@ -34,13 +38,16 @@ Mean `attribution_error` at each budget, the coalitions or gradients evaluated f
 Where a method lacks a cell, as with a budget too small for its units, its place is empty."""
 
 
+READ = ("scores", "agreement", "models", "costs", "metrics")
+
+
 def load(folder: Path) -> Tables:
     """The tables of a results folder; nothing in it is changed.
 
     Raises:
         AssayError: there are none, or they cannot be read.
     """
-    tables = Tables(*(read_table(folder, name) for name in ("scores", "agreement", "models", "costs")))
+    tables = Tables(*(read_table(folder, name) for name in READ))
     if tables.scores.empty:
         raise AssayError(
             f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
@@ -69,6 +76,9 @@ def write(folder: Path) -> dict[str, pd.DataFrame]:
     frame.insert(0, "scope", frame.pop("scope"))
     write_atomically(folder / "leaderboard.csv", frame.to_csv(index=False))
     write_atomically(folder / "leaderboard.md", markdown(tables, boards, manifest(folder)))
+    if len(tables.agreement):
+        matrices = lead.agreement_matrices(tables.agreement)
+        write_atomically(folder / "agreement_matrices.csv", matrices.to_csv(index=False))
     return boards
 
 
@@ -121,16 +131,70 @@ def markdown(tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, An
         "Skill by noise": lead.mean_skill(scores, ["dataset", "noise"]),
         "Skill by model": lead.mean_skill(scores, ["model"]),
         "Skill by metric": lead.mean_skill(scores, ["metric"]),
-        "Agreement between methods (Spearman)": lead.agreement_matrix(tables.agreement, "spearman"),
+        "Agreement between methods (Spearman)": _beside_skill(tables, boards["overall"]),
     }
     best_first = boards["overall"]["method"]
-    for title, matrix in matrices.items():
+    for title, matrix in (matrices | _values(tables)).items():
         if not matrix.empty:
             parts += [f"## {title}", _matrix(matrix.reindex([m for m in best_first if m in matrix.index]))]
+    parts += _trusted(tables)
     parts += _errors(tables)
+    parts += _caveats(tables.metrics)
+    parts += ["## Cost", COST, as_markdown(_cost(tables.costs))]
     parts += ["## What the models learned", _models(tables.models)]
     parts += ["## Skipped, failed, qualified", as_markdown(lead.reasons(scores))]
     return "\n\n".join(parts) + "\n"
+
+
+def _beside_skill(tables: Tables, board: pd.DataFrame) -> pd.DataFrame:
+    """Who agrees with whom, beside who is right."""
+    matrix = lead.agreement_matrix(tables.agreement, "spearman")
+    if not matrix.empty:
+        matrix.insert(0, "**skill**", board.set_index("method")["skill"])
+    return matrix
+
+
+def _values(tables: Tables) -> dict[str, pd.DataFrame]:
+    """Mean value by metric of every family that has no skill, or more than one number to show, by title."""
+    families = [str(f) for f in tables.scores["family"].unique() if f != lead.RANKED_BY]
+    facts = tables.metrics
+    best = dict(zip(facts["metric"], facts["best"], strict=True)) if len(facts) else {}
+    found = {}
+    for family in families:
+        matrix = lead.mean_value(tables.scores, family)
+        names = {name: f"{name} (best {best[name]:g})" for name in map(str, matrix) if name in best}
+        found[f"{family.capitalize()}: mean value by metric"] = matrix.rename(columns=names)
+    return found
+
+
+def _trusted(tables: Tables) -> list[str]:
+    """Whether the other metrics can stand in for the truth, where both were run."""
+    if tables.metrics.empty:
+        return []
+    try:
+        return trust.section(trust.trust(tables.scores, tables.metrics, tables.costs))
+    except AssayError:  # nothing to rank, or by nothing
+        return []
+
+
+def _caveats(metrics: pd.DataFrame) -> list[str]:
+    """What a reader of some metrics must know."""
+    told = metrics[metrics["caveat"].fillna("") != ""] if len(metrics) else metrics
+    lines = [f"* `{row.metric}`: {row.caveat}" for row in told.itertuples()]
+    return ["## Read with care", "\n".join(lines)] if lines else []
+
+
+def _cost(costs: pd.DataFrame) -> pd.DataFrame:
+    found = lead.cost_table(costs)
+    shown = pd.DataFrame({"method": found["method"]})
+    shown["ms/row"] = [_number(1000 * v, ".3g") for v in found["seconds_per_row"]]
+    for title, column in {
+        "model rows/row": "model_rows_per_row",
+        "backward/row": "backward_rows_per_row",
+    }.items():
+        shown[title] = [_number(v, ",.0f") for v in found[column]]
+    shown["peak MB"] = [_number(v, ",.0f") for v in found["peak_mb"]]
+    return shown
 
 
 def _errors(tables: Tables) -> list[str]:

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 EVERY = 10.0  # seconds between two plain lines
 NARROW = ("skipped", "failed", "model rows/row")  # left out where the terminal is narrow
-NAMES = {"method", "name"}
+NAMES = {"method", "metric", "name"}
 WORDS = {"note", "family", "verdict", "parameters", "what it is", "setting", "A", "B"}
 
 

@@ -1,9 +1,9 @@
-"""The one training loop, with its two presets."""
+"""The multi-layer perceptron, and the one training loop, with its two presets."""
 
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,6 +14,16 @@ from torch.nn import functional
 from .plugin import Problem
 
 Preset: TypeAlias = Literal["fast", "reference"]
+Activation: TypeAlias = Literal["gelu", "relu", "silu", "tanh", "softplus"]
+BatchLoss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, x, y -> what training lessens
+
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,44 +65,103 @@ RECIPES: dict[Preset, Recipe] = {
 }
 
 
-def fit(net: nn.Sequential, problem: Problem, rng: Generator, preset: Preset) -> nn.Sequential:
+def perceptron(
+    problem: Problem, depth: int, width: int, activation: Activation, dropout: float = 0.0
+) -> nn.Sequential:
+    """`depth` hidden layers of `width`, one dropout before the linear output; untrained.
+
+    The layers are plain and in a row, so that every method that walks through layers can explain them.
+    """
+    layers: list[nn.Module] = [nn.Flatten()]
+    size = problem.x[0].numel()
+    for _ in range(depth):
+        layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]
+        size = width
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(size, problem.outputs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """Mean and standard deviation, over the training rows, of every column and of the target."""
+
+    at: Tensor
+    scale: Tensor  # 1 where a column does not vary
+    level: Tensor  # 0 for class indices
+    spread: Tensor  # 1 for class indices
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Scales":
+        """Those of the problem."""
+        x, y = problem.x[problem.train], problem.y[problem.train]
+        scale = x.std(0)
+        level, spread = torch.zeros(()), torch.ones(())
+        if problem.task == "regression":
+            level, spread = y.mean(), y.std().clamp_min(1e-12)
+        return cls(at=x.mean(0), scale=scale.where(scale > 0, 1.0), level=level, spread=spread)
+
+    def columns(self, x: Tensor) -> Tensor:
+        """Rows, or the baseline, in standard deviations from the mean: the scale that `fast` trains in."""
+        return (x - self.at) / self.scale
+
+    def fold(self, net: nn.Sequential) -> None:
+        """Let a network that was trained in these scales take and give the original units."""
+        linear = [layer for layer in net if isinstance(layer, nn.Linear)]
+        with torch.no_grad():
+            linear[0].weight.div_(self.scale.flatten())
+            linear[0].bias.sub_(linear[0].weight @ self.at.flatten())
+            linear[-1].weight.mul_(self.spread)
+            linear[-1].bias.mul_(self.spread).add_(self.level)
+
+
+def loss_of(outputs: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy for class indices, squared error otherwise."""
+    if y.is_floating_point():
+        return functional.mse_loss(outputs.squeeze(1), y)
+    return functional.cross_entropy(outputs, y)
+
+
+def plain_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The loss of a network's predictions of a batch."""
+    return loss_of(net(x), y)
+
+
+def fit(
+    net: nn.Sequential, problem: Problem, rng: Generator, preset: Preset, loss: BatchLoss = plain_loss
+) -> nn.Sequential:
     """Train `net`, whose first and last layers with weights are linear, and hand it back in eval mode.
 
-    `fast` holds the validation rows out and keeps the epoch that predicts them best; `reference`, which
+    `fast` holds the validation rows out and keeps the epoch of the least loss on them; `reference`, which
     never looks at them, trains on them too, as the paper does.
+
+    loss: of a batch, in the scale that the preset trains in (`Scales` for `fast`).  It is asked for the
+        validation rows too, without gradients: what is trained for decides which epoch is best.
     """
     recipe = RECIPES[preset]
     if not recipe.standardise:
-        return _fit(net, problem, rng, recipe)
-    x, y = problem.x[problem.train], problem.y[problem.train]
-    at, scale = x.mean(0), x.std(0)
-    scale = scale.where(scale > 0, 1.0)
-    level, spread = torch.zeros(()), torch.ones(())
+        return _fit(net, problem, rng, recipe, loss)
+    scales = Scales.of(problem)
     target: Tensor = problem.y
     if problem.task == "regression":
-        level, spread = y.mean(), y.std().clamp_min(1e-12)
-        target = (target - level) / spread
-    net = _fit(net, dataclasses.replace(problem, x=(problem.x - at) / scale, y=target), rng, recipe)
-    linear = [layer for layer in net if isinstance(layer, nn.Linear)]
-    with torch.no_grad():
-        linear[0].weight.div_(scale.flatten())
-        linear[0].bias.sub_(linear[0].weight @ at.flatten())
-        linear[-1].weight.mul_(spread)
-        linear[-1].bias.mul_(spread).add_(level)
+        target = (target - scales.level) / scales.spread
+    scaled = dataclasses.replace(problem, x=scales.columns(problem.x), y=target)
+    net = _fit(net, scaled, rng, recipe, loss)
+    scales.fold(net)
     return net
 
 
-def _fit(net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe) -> nn.Sequential:
+def _fit(
+    net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe, loss: BatchLoss
+) -> nn.Sequential:
     held_out = recipe.patience > 0 and problem.n_validation > 0
     rows = problem.train if held_out else slice(problem.n_train + problem.n_validation)
     x, y = problem.x[rows], problem.y[rows]
     best, best_loss, stale = copy.deepcopy(net.state_dict()), math.inf, 0
-    for _ in _epochs(net, x, y, recipe, rng):
+    for _ in _epochs(net, x, y, recipe, rng, loss):
         if not held_out:
             continue
-        loss = _validation_loss(net, problem)
-        if loss < best_loss:
-            best, best_loss, stale = copy.deepcopy(net.state_dict()), loss, 0
+        found = _validation_loss(net, problem, loss)
+        if found < best_loss:
+            best, best_loss, stale = copy.deepcopy(net.state_dict()), found, 0
         else:
             stale += 1
         if stale >= recipe.patience:
@@ -103,14 +172,9 @@ def _fit(net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe) -
     return net.eval().requires_grad_(False)
 
 
-def loss_of(outputs: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy for class indices, squared error otherwise."""
-    if y.is_floating_point():
-        return functional.mse_loss(outputs.squeeze(1), y)
-    return functional.cross_entropy(outputs, y)
-
-
-def _epochs(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: Generator) -> Iterator[None]:
+def _epochs(
+    net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: Generator, loss: BatchLoss
+) -> Iterator[None]:
     """Yield after every epoch, with `net` one epoch better."""
     batch = min(recipe.batch or len(x), len(x))
     steps = math.ceil(len(x) / batch)
@@ -124,15 +188,15 @@ def _epochs(net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: Generator
         order = torch.randperm(len(x), generator=rng) if steps > 1 else torch.arange(len(x))
         for xb, yb in zip(x[order].split(batch), y[order].split(batch), strict=True):
             optimiser.zero_grad()
-            loss_of(net(xb), yb).backward()
+            loss(net, xb, yb).backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()
         yield
 
 
-def _validation_loss(net: nn.Module, problem: Problem) -> float:
+def _validation_loss(net: nn.Module, problem: Problem, loss: BatchLoss) -> float:
     """Loss on the held-out rows, with dropout off."""
     net.eval()
     with torch.no_grad():
-        return loss_of(net(problem.x[problem.validation]), problem.y[problem.validation]).item()
+        return loss(net, problem.x[problem.validation], problem.y[problem.validation]).item()

@@ -14,6 +14,7 @@ from ..benchmarks.plugin import Evidence, Scores, metric
     best=0.0,
     worst=2.0,
     needs=("truth",),
+    claims=("exact",),
 )
 def attribution_error(
     evidence: Evidence, *, norm: Literal["l1", "l2"] = "l2", rescale: bool = False

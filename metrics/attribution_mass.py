@@ -3,7 +3,14 @@
 from ..benchmarks.plugin import Evidence, Scores, metric
 
 
-@metric(version=1, paper="https://arxiv.org/abs/2003.07258", family="ground truth", best=1.0, worst=0.0)
+@metric(
+    version=1,
+    paper="https://arxiv.org/abs/2003.07258",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+    claims=("exact", "scale", "sign", "ties"),
+)
 def attribution_mass(evidence: Evidence) -> Scores:
     """Share of the row's sum of |a| that falls on relevant features.
 

@@ -1,7 +1,7 @@
 """Area under the ROC curve."""
 
 from ..benchmarks.plugin import Evidence, Scores, metric
-from ..benchmarks.ranking import average_ranks
+from ..benchmarks.ranking import ranks_of
 
 
 @metric(
@@ -10,6 +10,8 @@ from ..benchmarks.ranking import average_ranks
     family="ground truth",
     best=1.0,
     worst=0.0,
+    claims=("exact", "scale", "sign", "ties"),
+    chance=0.5,
 )
 def auroc(evidence: Evidence) -> Scores:
     """Probability that a relevant feature has a larger |a| than an irrelevant one; a tie counts 1/2.
@@ -19,6 +21,6 @@ def auroc(evidence: Evidence) -> Scores:
     """
     relevant = evidence.relevant.flatten(1)
     positives = relevant.double().sum(1)
-    ranks = average_ranks(evidence.attribution.abs().flatten(1))
+    ranks = ranks_of(evidence, sizes=True).average
     wins = (ranks * relevant).sum(1) - positives * (positives + 1) / 2
     return wins / (positives * (relevant.shape[1] - positives))

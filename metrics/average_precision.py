@@ -3,7 +3,7 @@
 import torch
 
 from ..benchmarks.plugin import Evidence, Scores, metric
-from ..benchmarks.ranking import tie_bounds
+from ..benchmarks.ranking import ranks_of
 
 
 @metric(
@@ -12,6 +12,7 @@ from ..benchmarks.ranking import tie_bounds
     family="ground truth",
     best=1.0,
     worst=0.0,
+    claims=("exact", "scale", "sign", "ties"),
 )
 def average_precision(evidence: Evidence) -> Scores:
     """Mean, over the relevant features, of the precision at each one's place in the ranking by |a|.
@@ -25,13 +26,11 @@ def average_precision(evidence: Evidence) -> Scores:
     better.  NaN where all features or none are relevant.  Source: McSherry and Najork 2008.
     """
     relevant = evidence.relevant.flatten(1)
-    falling, order = evidence.attribution.abs().flatten(1).sort(dim=1, descending=True)
-    width = falling.shape[1]
-    smaller, not_larger = tie_bounds(falling)
-    before, end = width - not_larger, width - smaller
-    found = torch.nn.functional.pad(
-        relevant.gather(1, order).cumsum(1), (1, 0)
-    )  # among the first 0..d places
+    places, width = ranks_of(evidence, sizes=True), relevant.shape[1]
+    order = places.order.long()
+    before, end = (bound.gather(1, order).long() for bound in (places.start, places.end))
+    hit = relevant.gather(1, order)
+    found = torch.nn.functional.pad(hit.cumsum(1), (1, 0))  # among the first 0..d places
     found_before = found.gather(1, before)
     ties, hits = end - before, found.gather(1, end) - found_before
     place = torch.arange(1, width + 1)

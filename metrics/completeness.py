@@ -11,6 +11,7 @@ from ..benchmarks.plugin import Evidence, Scores, metric
     worst=2.0,
     needs=("model",),
     ceiling="best",
+    claims=("exact",),
 )
 def completeness(evidence: Evidence) -> Scores:
     """Gap between sum a and f(x) - f(everything absent), over the mean of their sizes.

@@ -5,10 +5,18 @@ from typing import Annotated
 from annotated_types import Ge
 
 from ..benchmarks.plugin import Evidence, Scores, metric
-from ..benchmarks.ranking import expected_hits, top_size
+from ..benchmarks.ranking import Top, top_size
+from ..benchmarks.sharing import of_map
 
 
-@metric(version=1, paper="https://arxiv.org/abs/2406.12150", family="ground truth", best=1.0, worst=0.0)
+@metric(
+    version=1,
+    paper="https://arxiv.org/abs/2406.12150",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+    claims=("exact", "scale", "sign", "ties"),
+)
 def functional_precision(evidence: Evidence, *, k: Annotated[int, Ge(0)] = 0) -> Scores:
     """Share of the k features with the largest |a| that are relevant, ties in expectation.
 
@@ -21,5 +29,4 @@ def functional_precision(evidence: Evidence, *, k: Annotated[int, Ge(0)] = 0) ->
     of Arras et al. 2022.
     """
     relevant = evidence.relevant.flatten(1)
-    size = top_size(k, relevant)
-    return expected_hits(evidence.attribution.abs().flatten(1), relevant, size) / size
+    return (of_map(evidence, Top(k)) * relevant).sum(1) / top_size(k, relevant)

@@ -8,7 +8,14 @@ from ..benchmarks.plugin import Evidence, NotApplicable, Scores, metric
 from ..benchmarks.ranking import expected_hits, top_size
 
 
-@metric(version=1, paper="https://arxiv.org/abs/2406.12150", family="ground truth", best=1.0, worst=0.0)
+@metric(
+    version=1,
+    paper="https://arxiv.org/abs/2406.12150",
+    family="ground truth",
+    best=1.0,
+    worst=0.0,
+    claims=("exact", "scale", "sign", "ties"),
+)
 def global_precision(evidence: Evidence, *, k: Annotated[int, Ge(0)] = 0) -> Scores:
     """Share of the k features with the largest mean |a| over all rows that are relevant, ties in expectation.
 

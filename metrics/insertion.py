@@ -6,7 +6,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from ..benchmarks.plugin import Evidence, Scores, metric
-from ..benchmarks.ranking import gap_to_end
+from ..benchmarks.thresholds import gap_to_end
 
 
 @metric(
@@ -17,6 +17,7 @@ from ..benchmarks.ranking import gap_to_end
     worst=inf,
     needs=("model",),
     ceiling="ablation",
+    claims=("scale", "sign", "ties"),
 )
 def insertion(evidence: Evidence, *, points: Annotated[int, Ge(1)] = 128) -> Scores:
     """How much of the prediction is missing while features are inserted: mean |f(x) - f(b with top k of x)|.

@@ -15,6 +15,7 @@ EPSILON = 1e-7  # the paper's
     best=1.0,
     worst=0.0,
     needs=("truth",),
+    claims=("exact", "scale"),
 )
 def uscore(evidence: Evidence) -> Scores:
     """Mean over the relevant features of 1 - |a - t| / (|a| + |t| + 1e-7), after L1 normalisation.

@@ -1,14 +1,12 @@
 """Multi-layer perceptron."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Lt
 from torch import Generator, nn
 
 from ..benchmarks.plugin import Problem, model
-from ..benchmarks.training import Preset, fit
-
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+from ..benchmarks.training import Activation, Preset, fit, perceptron
 
 
 @model(version=1, paper="https://arxiv.org/abs/2406.12150", has=("gradient", "layers"))
@@ -19,7 +17,7 @@ def mlp(
     *,
     depth: Annotated[int, Ge(1)] = 3,
     width: Annotated[int, Ge(1)] = 100,
-    activation: Literal["gelu", "relu", "silu", "tanh", "softplus"] = "gelu",
+    activation: Activation = "gelu",
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
     preset: Preset = "fast",
 ) -> nn.Module:
@@ -29,10 +27,4 @@ def mlp(
         validation rows; the scales are folded into the first and last layer) or `reference`
         (the protocol of arXiv 2406.12150: full batch, Adam 1e-3, 1000 epochs, last epoch).
     """
-    layers: list[nn.Module] = [nn.Flatten()]
-    size = problem.x[0].numel()
-    for _ in range(depth):
-        layers += [nn.Linear(size, width), ACTIVATIONS[activation]()]
-        size = width
-    net = nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(size, problem.outputs))
-    return fit(net, problem, rng, preset)
+    return fit(perceptron(problem, depth, width, activation, dropout), problem, rng, preset)

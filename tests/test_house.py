@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
-    "what flows": "registry suite terms plugin randomness formula table",
-    "what plug-ins may use": "perturb ranking coalitions shapley games trees noise relu_rules captum_units "
-    "rescale training adapters",
+    "what flows": "registry suite terms signals problem plugin randomness formula table",
+    "what plug-ins may use": "sharing perturb ranking concordance coalitions thresholds effects "
+    "variants neighbours shapley games trees noise relu_rules captum_units rescale training adapters",
     "plug-ins": "PLUGINS",
-    "one unit": "metering shared truth stats spec grid explaining yardstick evaluation",
+    "one unit": "metering shared truth stats spec grid explaining yardstick records scoring evaluation",
     "many": "workers store runner frozen",
-    "their checks": "linear_task network_task promises checks",
-    "tables": "leaderboard report compare manifest",
+    "their checks": "linear_task network_task promises metric_tasks soundness checks",
+    "tables": "leaderboard trust report compare manifest",
     "the terminal": "listing scaffold terminal cli",
 }
 ORDER = " ".join(LAYERS.values()).split()
@@ -84,7 +85,8 @@ def test_annotations_are_not_strings(path):
 
 
 @pytest.mark.parametrize(
-    "name", ["evaluation", "explaining", "yardstick", "runner", "leaderboard", "compare"]
+    "name",
+    ["evaluation", "scoring", "explaining", "yardstick", "runner", "leaderboard", "trust", "compare"],
 )
 def test_only_stats_averages_scores(name):
     """Rows become numbers in one place; pandas' groupby means of finished columns are not rows."""
@@ -103,7 +105,7 @@ def test_wheel_lists_every_package_and_its_data():
 
 def test_constraints_pin_every_dependency_within_its_range():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {re.sub(r"[-_.]+", "-", line.split("==")[0].lower()) for line in lines if "==" in line}
     lacking = {re.split(r"[<>=\[]", w)[0] for w in wanted} - pins

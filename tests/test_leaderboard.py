@@ -242,7 +242,11 @@ def test_summary_keeps_every_method():
 
 def pair(method, other, value, **changed):
     row = {"dataset": "d", "parameters": "", "noise": "", "model": "m", "seed": 0, "metric": "spearman"}
-    return row | {"method": method, "other": other, "value": value, "status": "ok", "rows": 5} | changed
+    return (
+        row
+        | {"method": method, "other": other, "value": value, "skill": value, "status": "ok", "rows": 5}
+        | changed
+    )
 
 
 PAIRS = [pair("a", "b", 0.2), pair("a", "c", 0.4), pair("b", "c", -0.6), pair("a", "b", 0.4, seed=1)]

@@ -27,6 +27,8 @@ SMALL = {
     "random_forest": "random_forest[trees=5]",
     "linear": "linear",
     "mlp": "mlp[depth=1,width=8]",
+    "mlp_adversarial": "mlp_adversarial[depth=1,width=8]",
+    "mlp_igr": "mlp_igr[depth=1,width=8]",
     "oracle": "oracle",
 }
 
@@ -259,7 +261,7 @@ def test_fast_never_learns_from_the_rows_that_decide_when_to_stop(monkeypatch):
     for data in (given, dataclasses.replace(given, y=y)):
         path = []
 
-        def spy(net, _, path=path):
+        def spy(net, *_, path=path):
             path.append(weights(net).clone())
             return -float(len(path))  # every epoch is the best: nothing stops
 
@@ -281,8 +283,8 @@ def test_the_published_protocol_trains_on_the_validation_rows_too():
 def test_the_epoch_that_predicts_the_validation_rows_best_is_kept(monkeypatch):
     losses, outputs, found = [], [], training._validation_loss
 
-    def spy(net, given):
-        losses.append(found(net, given))
+    def spy(net, given, loss):
+        losses.append(found(net, given, loss))
         outputs.append(net(given.x[given.test])[:, 0].detach().numpy())
         return losses[-1]
 

@@ -18,7 +18,8 @@ METRICS.discover(metrics)
 
 
 def score(metric, evidence, **parameters):
-    return METRICS[metric].function(evidence, **parameters)
+    fresh = {"memo": {}, "reference_memo": {}}  # what was read of another map
+    return METRICS[metric].function(replace(evidence, **fresh), **parameters)
 
 
 def generator(seed=0):
@@ -143,7 +144,7 @@ def kendall_tau(a, b, mask):
     return surplus / math.sqrt(untied_a * untied_b) if untied_a * untied_b else math.nan
 
 
-def top_k_overlap(a, b, mask, k=0):
+def feature_agreement(a, b, mask, k=0):
     size = min(k, len(a)) if k else sum(mask)
     tops = [set(order[:size]) for order in orders(b)]
     return mean([len(set(order[:size]) & top) / size for order in orders(a) for top in tops if size])
@@ -189,7 +190,7 @@ def masks(rows, width):
 
 TWINS = [
     *((twin, {}) for twin in (uscore, attribution_mass, auroc, average_precision, kendall_tau)),
-    *((twin, {"k": k}) for twin in (functional_precision, top_k_overlap) for k in (0, 1, 3, 9)),
+    *((twin, {"k": k}) for twin in (functional_precision, feature_agreement) for k in (0, 1, 3, 9)),
     *((attribution_error, {"norm": n, "rescale": r}) for n in ("l1", "l2") for r in (False, True)),
 ]
 
@@ -280,7 +281,7 @@ def linear(weight, x, baseline=0.5):
 
 
 ONE = ("uscore", "functional_precision", "global_precision", "attribution_mass", "auroc", "average_precision")
-PERFECT = dict.fromkeys((*ONE, "kendall_tau", "spearman", "top_k_overlap"), 1.0)
+PERFECT = dict.fromkeys((*ONE, "kendall_tau", "spearman", "feature_agreement"), 1.0)
 PERFECT |= {"attribution_error": 0.0, "completeness": 0.0}
 
 

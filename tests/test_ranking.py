@@ -15,7 +15,6 @@ from assay.benchmarks.plugin import METRICS, Case, Evidence, NotApplicable
 from assay.benchmarks.ranking import (
     average_ranks,
     chance_in_top,
-    curve,
     expected_hits,
     random_order,
     tie_bounds,
@@ -123,28 +122,12 @@ def test_units_are_ranked_by_their_mass_and_move_together():
     assert unit_order(a[:1], None, generator())[0].tolist()[0][1][0] == 0  # without groups: by feature
 
 
-def test_a_curve_is_the_same_in_one_chunk_and_in_many(monkeypatch):
-    case = evidence(2, 4).case
-    x, baseline = case.x, case.baseline
-    rank, units = unit_order(torch.randn(x.shape, generator=generator(1)), None, generator())
-    counts = torch.arange(units + 1)
-    whole = curve(case, rank, counts, insert=True)
-    monkeypatch.setattr("assay.benchmarks.ranking.NUMBERS", 50)
-    torch.testing.assert_close(curve(case, rank, counts, insert=True), whole)
-    for k in range(units + 1):
-        with torch.no_grad():
-            want = case.output(torch.where(rank < k, x, baseline))
-        torch.testing.assert_close(whole[:, k], want)
-    removed = curve(case, units - 1 - rank, counts, insert=False)  # taking the others out is the same input
-    torch.testing.assert_close(removed.flip(1), whole)
-
-
 # ---- metrics that rank: ties, invariances, and the faults of other suites -------------------------------
 
 METRICS.discover(metrics)
 ROWWISE = ["uscore", "functional_precision", "attribution_mass", "auroc", "average_precision"]
 ROWWISE += ["attribution_error", "completeness", "deletion", "insertion"]
-ROWWISE += ["kendall_tau", "spearman", "top_k_overlap"]
+ROWWISE += ["kendall_tau", "spearman", "feature_agreement"]
 ALL = [*ROWWISE, "global_precision"]
 
 
@@ -172,7 +155,8 @@ def evidence(*feature, rows=6):
 
 
 def score(metric, evidence, **parameters):
-    return METRICS[metric].function(replace(evidence, rng=generator()), **parameters)
+    fresh = {"memo": {}, "reference_memo": {}}  # what was read of another map
+    return METRICS[metric].function(replace(evidence, rng=generator(), **fresh), **parameters)
 
 
 def transformed(e, change):
@@ -239,7 +223,7 @@ def test_two_zero_maps_agree_by_chance():
     e = evidence(12)
     zero = torch.zeros_like(e.attribution)
     e = replace(e, attribution=zero, other=zero)
-    assert score("top_k_overlap", e).tolist() == pytest.approx([3 / 12] * 6)
+    assert score("feature_agreement", e).tolist() == pytest.approx([3 / 12] * 6)
     assert score("kendall_tau", e).isnan().all()
     assert score("spearman", e).isnan().all()
 
@@ -288,7 +272,7 @@ def test_a_truth_near_zero_does_not_blow_the_error_up():
 def test_a_mask_of_none_or_of_all_is_undefined_where_it_must_be():
     e = evidence(5, rows=2)
     e = replace(e, masks={"relevant": torch.tensor([[False] * 5, [True] * 5])})
-    for metric in ("uscore", "functional_precision", "top_k_overlap"):
+    for metric in ("uscore", "functional_precision", "feature_agreement"):
         assert score(metric, e).isnan().tolist() == [True, False]
     for metric in ("auroc", "average_precision"):
         assert score(metric, e).isnan().all()

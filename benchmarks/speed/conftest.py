@@ -54,5 +54,5 @@ def pytest_terminal_summary(terminalreporter):
             for bench, seconds in zip(benches, each, strict=True)
         ]
         terminalreporter.write_sep("-", group)
-        headers = ["who", "ms a row", "times the first", "error to exact Shapley values"]
+        headers = ["who", "ms a row", "times the first", "error"]
         terminalreporter.write_line(tabulate(table, headers, disable_numparse=True))
