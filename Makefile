@@ -30,7 +30,7 @@ test: $(PEERS)  ## lint, types, tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 speed: $(PEERS)  ## time what the benchmark itself does; takes some minutes
-	$(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
+	JAXTYPING_DISABLE=1 $(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
 
 methods metrics budget reference symbolic: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
@@ -39,13 +39,14 @@ publish: install  ## make the committed tables again; commit first, since the ma
 	set -e; for suite in quick methods metrics budget reference; do \
 	  $(BIN)/python run_bench.py run $$suite --fresh --out results/new-$$suite; \
 	  mkdir -p results/reference/$$suite; \
-	  for name in leaderboard.md leaderboard.csv models.csv manifest.json; do \
+	  for name in leaderboard.md leaderboard.csv models.csv metrics.csv manifest.json; do \
 	    cp results/new-$$suite/$$name results/reference/$$suite/; \
 	  done; \
 	  for name in scores costs; do \
 	    gzip -9nc results/new-$$suite/$$name.csv > results/reference/$$suite/$$name.csv.gz; \
 	  done; \
-	done
+	done; \
+	$(BIN)/python run_bench.py trust results/reference/metrics
 
 clean:
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache

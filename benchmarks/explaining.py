@@ -78,7 +78,13 @@ def value_of(method: Setting) -> Value:
 
 def explainer(method: Setting) -> Callable[[Case], Tensor]:
     """The method with its parameters, as metrics may call it again: isolated, seeded, in float64."""
-    return lambda case: _explained(method, isolated(case))
+
+    def explain(case: Case) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says of itself was said of its own map
+            return _explained(method, isolated(case))
+
+    return explain
 
 
 def _explained(method: Setting, case: Case) -> Tensor:

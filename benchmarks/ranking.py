@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Generator, Tensor
@@ -29,7 +30,8 @@ def _sorted_bounds(
     a: Shaped[Tensor, "n d"],
 ) -> tuple[Int[Tensor, "n d"], Int[Tensor, "n d"], Int[Tensor, "n d"]]:
     """The rising order of every row, and `tie_bounds` in that order."""
-    rising, order = a.contiguous().sort(dim=1)  # a strided row would make searchsorted warn
+    order = torch.from_numpy(np.argsort(a.numpy(), axis=1))  # in vectors: five times as fast as torch's
+    rising = a.gather(1, order)
     if (rising[:, 1:] > rising[:, :-1]).all():
         place = torch.arange(a.shape[1]).expand_as(order)
         return order, place, place + 1

@@ -56,6 +56,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
 }
+ADDED = {"control": float("nan")}  # columns that older tables lack, and what is said there: not known
 TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
     "dataset",
@@ -230,6 +231,8 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         raise AssayError(
             f"table {str(path)!r} cannot be read ({error}); make it again with `report`."
         ) from None
+    for column in set(ADDED) & set(COLUMNS[name]) - set(frame):
+        frame[column] = ADDED[column]
     lacking = [c for c in COLUMNS[name] if c not in frame and c != MEASURED]
     if lacking:
         raise AssayError(

@@ -81,7 +81,7 @@ class Yardstick:
         other: a second map, with its memo.
         """
         try:
-            truth = self.truth(aim)
+            truth = self.truth(aim) if other is None else None
         except NotApplicable:
             truth = None
         return Evidence(

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.benchmarks import leaderboard, report
-from assay.benchmarks.plugin import METHODS
+from assay.benchmarks import leaderboard, report, trust
+from assay.benchmarks.plugin import METHODS, METRICS
 from assay.benchmarks.runner import load_plugins
 
 load_plugins()
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ROOT / "results" / "reference" / "quick"
-SUITES = ["quick", "methods", "budget", "reference"]
+SUITES = ["quick", "methods", "metrics", "budget", "reference"]
 
 
 def test_the_readme_shows_the_committed_leaderboard():
@@ -82,6 +82,22 @@ def test_every_method_has_a_row_in_the_committed_table_of_all():
     assert {plugin.name for plugin in METHODS} == set(board["method"])
     scores = report.read_table(QUICK.parent / "methods", "scores")
     assert set(scores.loc[scores["status"] == "ok", "method"]) == set(board["method"])
+    assert "failed" not in set(scores["status"])
+
+
+def test_the_committed_trust_follows_from_the_committed_scores():
+    found = trust.tidy(trust.load_trust(QUICK.parent / "metrics"))
+    published = pd.read_csv(QUICK.parent / "metrics" / "trust.csv")
+    assert list(found["metric"]) == list(published["metric"])
+    for column in ("tau", "tau_real", "low_real", "high_real"):
+        assert found[column].tolist() == pytest.approx(published[column].tolist(), abs=1e-9, nan_ok=True)
+
+
+def test_every_metric_that_applies_to_columns_has_scores_in_the_committed_table_of_all():
+    scores = report.read_table(QUICK.parent / "metrics", "scores")
+    scored = {text.partition("[")[0] for text in scores.loc[scores["value"].notna(), "metric"]}
+    of_pictures = {"box_iou", "earth_mover"}
+    assert {plugin.name for plugin in METRICS} - scored == of_pictures
     assert "failed" not in set(scores["status"])
 
 

@@ -337,3 +337,9 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     write_atomically(path, "new téxt")
     assert path.read_text(encoding="utf-8") == "new téxt"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_column_that_older_tables_lack_is_read_as_not_known(tmp_path):
+    columns = [c for c in COLUMNS["costs"] if c != "control"]
+    pd.DataFrame([dict.fromkeys(columns, 1)]).to_csv(tmp_path / "costs.csv", index=False)
+    assert read_table(tmp_path, "costs")["control"].isna().all()
