@@ -12,7 +12,7 @@ import torch
 from torch import Generator
 
 from .plugin import Case, Evidence, NotApplicable, Samples
-from .randomness import seeded
+from .randomness import rng_for, seeded
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -74,9 +74,10 @@ def variant_of(evidence: Evidence, variant: Variant) -> Case:
     case = evidence.case
     if case.shared is not None and case.shared.serves(case):
         return case.shared.variant(variant, make)
-    rng = _anew(evidence.rng)
+    state, name = str(evidence.rng.initial_seed()), repr(variant)
+    rng = rng_for("variant", state, name)
     with seeded(rng):
-        return dataclasses.replace(make(rng), rng=_anew(evidence.rng), shared=None)
+        return dataclasses.replace(make(rng), rng=rng_for("again", state, name), shared=None)
 
 
 def explained_again(evidence: Evidence, variant: Variant) -> Samples:

@@ -142,7 +142,7 @@ def relative_gap(a: Samples, b: Samples) -> Scores:
     """2 |a - b| / (|a| + |b|) in every row: 0 where they are the same, at most 2; of two zero maps 0."""
     gap, *sizes = (m.double().flatten(1).norm(dim=1) for m in (a - b, a, b))
     scale = sizes[0] + sizes[1]
-    return (2 * gap / scale).where(scale > 0, 0.0)
+    return (2 * gap / scale).where(scale != 0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +211,7 @@ def shares_of_variance(maps: Float[Tensor, "models runs n d"]) -> tuple[Scores, 
     means = _variance(maps.mean(1)).sum(1)  # these differ by the runs too
     models = (means - runs / maps.shape[1]).clamp_min(0)
     whole = torch.maximum(maps.square().mean((0, 1)).sum(1), models + runs)
-    return (models / whole).where(whole > 0, 0.0), (runs / whole).where(whole > 0, 0.0)
+    return (models / whole).where(whole != 0, 0.0), (runs / whole).where(whole != 0, 0.0)
 
 
 def _variance(values: Float[Tensor, "k *rest"]) -> Float[Tensor, "*rest"]:

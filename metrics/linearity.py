@@ -54,8 +54,7 @@ class _Another:
         layers = linear_layers(model)
         layers[0].weight.div_(spread)  # so that features count alike, whatever their scales
         factor = _size(case, case.model) / _size(case, model)
-        for part in layers[-1].parameters():
-            part.mul_(factor if factor.isfinite() else 1.0)
+        layers[-1].weight.mul_(factor if factor.isfinite() else 1.0)
         return dataclasses.replace(case, model=model)
 
 

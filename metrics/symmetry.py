@@ -49,7 +49,8 @@ def symmetry(evidence: Evidence, *, pairs: Annotated[int, Ge(1)] = 5) -> Scores:
     for i, j in _pairs(evidence.case, pairs, evidence.rng):
         found = explained_again(evidence, _Alike(i, j)).flatten(1)
         gap, size = (found[:, i] - found[:, j]).abs(), found[:, [i, j]].abs().sum(1)
-        gaps.append((2 * gap / size).where(gap > ROUNDING * found.abs().amax(1), 0.0))
+        rounded = gap <= ROUNDING * found.abs().amax(1)
+        gaps.append((2 * gap / size).where(~rounded, 0.0))
     return torch.stack(gaps).mean(0)
 
 

@@ -198,6 +198,7 @@ def test_a_relative_gap_equals_its_twin():
     found = variants.relative_gap(a, b).tolist()
     assert found == pytest.approx([relative_gap(*pair) for pair in zip(a.tolist(), b.tolist(), strict=True)])
     assert found[1:] == pytest.approx([0, 2, 0, 2])
+    assert variants.relative_gap(a, b * torch.nan).isnan().all()  # and not alike
 
 
 # ---- models made of others ------------------------------------------------------------------------------
@@ -575,7 +576,7 @@ def test_a_function_that_never_changes_is_a_sum_too():
     net[3].weight.zero_()
     assert score("linearity", gradient, case_of(net)).tolist() == [0] * 6
     same = case_of(network(7, 9, 2))
-    no_scale = replace(same, background=same.baseline.expand(3, 7).clone(), shared=None)
+    no_scale = replace(same, background=same.baseline[None].clone(), shared=None)
     assert score("linearity", path, no_scale).max() < 1e-9
     at_baseline = replace(same, x=same.baseline.expand(6, 7).clone(), shared=None)
     assert score("linearity", path, at_baseline).tolist() == [0] * 6
