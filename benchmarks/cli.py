@@ -205,16 +205,21 @@ def report(results: Folder) -> None:
 @app.command()
 def trust(
     results: Folder,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Of these alone; written only with --out; repeatable.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write; RESULTS by default.")] = None,
 ) -> None:
     """Say which metrics that need no truth rank the methods as the truth does."""
     from . import trust as trusting
     from .terminal import show
 
-    found = trusting.load_trust(results)
+    found = trusting.load_trust(results, method or [])
     console = _console()
     show(console, trusting.display(found), "Kendall's tau with the ground truth: 0 is chance, 1 its ranking")
     console.out(f"\n{trusting.section(found)[-1]}", highlight=False)
+    if method and out is None:
+        return  # the folder's own tables are of all methods
     trusting.write(found, out or results)
     console.out(f"\nTables: {(out or results) / 'trust.md'}, trust.csv")
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from . import leaderboard as lead
 from . import stats
-from .registry import AssayError
+from .registry import AssayError, near_miss
 from .store import read_table, write_atomically
 
 UNIT = [*lead.PROBLEM, "model", "seed"]
@@ -44,8 +44,8 @@ class Trust:
     within_truth: float
 
 
-def load_trust(folder: Path) -> Trust:
-    """What the tables of a results folder say; nothing in it is changed.
+def load_trust(folder: Path, methods: Sequence[str] = ()) -> Trust:
+    """What the tables of a results folder say of these methods, or of all; nothing in it is changed.
 
     Raises:
         AssayError: they cannot be read, or there is nothing to rank, or by nothing.
@@ -53,7 +53,10 @@ def load_trust(folder: Path) -> Trust:
     scores, metrics, costs = (read_table(folder, name) for name in ("scores", "metrics", "costs"))
     if metrics.empty:
         raise AssayError(f"{str(folder)!r} has no metrics.csv, which says what is best; {REPORT}.")
-    return trust(scores, metrics, costs)
+    for name in methods:
+        if name not in (known := list(scores["method"].unique())):
+            raise AssayError(f"no method in {str(folder)!r} is {name!r}.{near_miss(name, known)}")
+    return trust(scores[scores["method"].isin(methods)] if methods else scores, metrics, costs)
 
 
 def trust(scores: pd.DataFrame, metrics: pd.DataFrame, costs: pd.DataFrame) -> Trust:
@@ -241,8 +244,10 @@ def _table(frame: pd.DataFrame) -> str:
 def tidy(found: Trust) -> pd.DataFrame:
     """All of it in one frame, by scope: overall, noise=..., model=..."""
     noises = found.by_noise.assign(scope=lambda f: "noise=" + (f["dataset"] + " " + f["noise"]).str.strip())
-    models = found.by_model.assign(scope=lambda f: "model=" + f["model"])
-    whole = pd.concat([found.metrics.assign(scope="overall"), noises, models], ignore_index=True)
+    parts = [found.metrics.assign(scope="overall"), noises]
+    whole = pd.concat(
+        [*parts, found.by_model.assign(scope=lambda f: "model=" + f["model"])], ignore_index=True
+    )
     whole.insert(0, "scope", whole.pop("scope"))
     return whole.drop(columns=["dataset", "noise", "model"])
 
@@ -291,6 +296,5 @@ def write(found: Trust, folder: Path) -> None:
         write_atomically(folder / "trust.csv", tidy(found).to_csv(index=False))
         write_atomically(folder / "trust.md", markdown(found))
     except OSError as error:
-        raise AssayError(
-            f"folder {str(folder)!r} cannot be written ({error.strerror}); give another with --out."
-        ) from None
+        why = f"cannot be written ({error.strerror}); give another with --out."
+        raise AssayError(f"folder {str(folder)!r} {why}") from None

@@ -497,6 +497,16 @@ def test_a_results_folder_says_what_its_frames_say(folder):
     pd.testing.assert_frame_equal(load_trust(folder).metrics, found.metrics)
 
 
+def test_trust_can_be_asked_of_some_methods_alone(folder):
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False)
+    names = list(scores["method"].unique())
+    assert load_trust(folder, [n for n in names if n != "a"]).metrics["beaten"].tolist() == [""]
+    with pytest.raises(AssayError, match="ranked both ways"):
+        load_trust(folder, names[: FEWEST - 1])
+    with pytest.raises(AssayError, match=r"no method in .* is 'nobody'\. Known: "):
+        load_trust(folder, ["nobody", *names])
+
+
 @pytest.mark.parametrize("caveat", ["", None])
 def test_a_metric_without_a_caveat_has_none(caveat):
     assert "Caveats" not in markdown(asked(unit(TRUTH), caveat=caveat))
