@@ -77,14 +77,20 @@ def value_of(method: Setting) -> Value:
 
 
 def explainer(method: Setting) -> Callable[[Case], Tensor]:
-    """The method with its parameters, as metrics may call it again: isolated, seeded, in float64."""
+    """The method with its parameters: isolated, seeded, in float64."""
+    return lambda case: _explained(method, isolated(case))
 
-    def explain(case: Case) -> Tensor:
+
+def explainer_again(method: Setting) -> Callable[[Case], Tensor]:
+    """The same as metrics may call it: in silence, since what it says of itself was said of its first map."""
+    explain = explainer(method)
+
+    def silent(case: Case) -> Tensor:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it says of itself was said of its own map
-            return _explained(method, isolated(case))
+            warnings.simplefilter("ignore")
+            return explain(case)
 
-    return explain
+    return silent
 
 
 def _explained(method: Setting, case: Case) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, nn
 
 from . import stats
-from .explaining import Attribution, attribute, described, explainer, one_line, value_of
+from .explaining import Attribution, attribute, described, explainer_again, one_line, value_of
 from .grid import Cell, Unit
 from .metering import Rows, watch
 from .plugin import METHODS, METRICS, Case, NotApplicable, Problem
@@ -144,7 +144,7 @@ class Explained:
         if {"truth", "reference"} & set(metric["needs"]):
             self.yardstick.truth(against)  # NotApplicable here is the reason why the cell is skipped
         evidence = self.yardstick.evidence(
-            found.values, against, memo=self.memos[cell.method, True], explain=explainer(cell.method)
+            found.values, against, memo=self.memos[cell.method, True], explain=explainer_again(cell.method)
         )
         value = self.yardstick.rows_of(cell.metric, evidence)
         chance, ceiling = self.yardstick.bounds(cell.metric, against)

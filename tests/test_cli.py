@@ -51,7 +51,7 @@ def test_run_writes_every_table(results):
     tables = {"scores.csv", "agreement.csv", "costs.csv", "models.csv", "problems.csv", "leaderboard.csv"}
     assert tables | {"ledger.sqlite", "leaderboard.md", "manifest.json"} <= found
     scores = pd.read_csv(results / "scores.csv")
-    assert len(scores) == 2 * 2 * 2 * 3 * 10  # functions, models, seeds, methods, metrics of one method
+    assert len(scores) == 2 * 2 * 2 * 3 * 13  # functions, models, seeds, methods, metrics of one method
     assert set(scores["status"]) <= {"ok", "trivial", "undefined", "unlearned"}
     assert scores["dataset"].eq("symbolic").all()
     assert set(scores["noise"]) == {"columns=5 label_sd=0.01"}
@@ -81,14 +81,14 @@ def test_a_second_run_computes_nothing_and_changes_no_byte(assay, results):
 def test_fresh_starts_over(assay, results):
     code, out, _ = assay(*TINY, *THREE, "--out", results, "--fresh")
     assert code == 0
-    assert "312 cells, 312 to compute" in out
+    assert "384 cells, 384 to compute" in out
 
 
 def test_a_new_method_in_the_suite_leaves_the_old_scores_alone(assay, results):
     before = pd.read_csv(results / "scores.csv")
     code, out, _ = assay(*TINY, *THREE, "--method", "constant", "--out", results)
     assert code == 0
-    assert f"{2 * 2 * 2 * (10 + 3 * 3)} to compute" in out  # its scores, its agreement with the three others
+    assert f"{2 * 2 * 2 * (13 + 3 * 3)} to compute" in out  # its scores, its agreement with the three others
     after = pd.read_csv(results / "scores.csv")
     kept = after[after["method"] != "constant"].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, before)
