@@ -74,6 +74,7 @@ class Places:
     start: Int[Tensor, "n d"]  # how many entries are larger
     end: Int[Tensor, "n d"]  # how many are not smaller
     order: Int[Tensor, "n d"]  # the entries, falling; nothing may hang on how it settles ties
+    tied: bool  # whether any entries are
 
     @property
     def ties(self) -> Int[Tensor, "n d"]:
@@ -102,7 +103,8 @@ class Ranks:
         order, *bounds = _sorted_bounds(flat.abs() if self.sizes else flat)
         home = (torch.empty_like(order).scatter_(1, order, flat.shape[1] - bound) for bound in bounds)
         end, start = home  # d less those that are smaller, and those that are not larger
-        return Places(start.int(), end.int(), order.flip(1).int())
+        tied = bool((end - start != 1).any())
+        return Places(start.int(), end.int(), order.flip(1).int(), tied)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def same_place(a: Places, b: Places, k: Int[Tensor, " n"]) -> Float[Tensor, "n d
 
     The two places are drawn apart, each from those that the feature may take in its own map.
     """
+    if not (a.tied or b.tied):
+        return ((a.start == b.start) & (a.start < k[:, None])).double()
     shared = torch.minimum(torch.minimum(a.end, b.end), k[:, None]) - torch.maximum(a.start, b.start)
     return shared.clamp_min(0) / (a.ties.double() * b.ties)
 

@@ -61,8 +61,8 @@ def of_map(evidence: Evidence, reading: Reading[T]) -> T:
 
 def _memo(evidence: Evidence) -> dict[Any, Any]:
     """The evidence's memo; none, if it is another map's, as where `dataclasses.replace` changed the map."""
-    known = evidence.memo.setdefault("map", evidence.attribution.clone())
-    return evidence.memo if torch.equal(known, evidence.attribution) else {}
+    known, own = evidence.memo.setdefault("map", evidence.attribution), evidence.attribution
+    return evidence.memo if known is own or torch.equal(known, own) else {}
 
 
 def variant_of(evidence: Evidence, variant: Variant) -> Case:
