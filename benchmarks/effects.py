@@ -6,29 +6,16 @@ The outputs do not hang on any map: each table is computed once for all methods 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from .coalitions import MOST_ROWS, Design, table, unit_count, units_of
-from .perturb import outputs_of
+from .perturb import outputs_of, rounding
 from .plugin import Case, Evidence, NotApplicable, Scores
+from .ranking import unit_sums
 from .sharing import of_case
 
 ROUNDING = 100  # machine epsilons of what is added up: smaller differences may be rounding
-
-
-def by_unit(case: Case, values: Shaped[Tensor, "n *feature"]) -> Float[Tensor, "n units"]:
-    """The sum over the features of each unit."""
-    flat = values.double().flatten(1)
-    if case.groups is None:
-        return flat
-    sums = flat.new_zeros(len(flat), unit_count(case))
-    return sums.index_add_(1, units_of(case).flatten(), flat)
-
-
-def rounding_of(case: Case, outputs: Float[Tensor, "n _"]) -> Float[Tensor, " n"]:
-    """Differences of a row's outputs that may be nothing but rounding in the model's precision."""
-    return ROUNDING * torch.finfo(case.x.dtype).eps * outputs.abs().amax(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +70,7 @@ def _paired(
         said=said,
         done=whole[:, None] - perturbed,
         said_rounding=ROUNDING * torch.finfo(torch.float64).eps * terms.abs().sum(1),
-        done_rounding=rounding_of(case, torch.cat([whole[:, None], perturbed], 1)),
+        done_rounding=rounding(case, torch.cat([whole[:, None], perturbed], 1), ROUNDING),
         weights=weights,
         sizes=sizes,
     )
@@ -102,7 +89,7 @@ class Removals:
         """The pairs, coalition after coalition."""
         case = evidence.case
         found = table(case, self.design)
-        removed, a = ~found.coalitions, by_unit(case, evidence.attribution)
+        removed, a = ~found.coalitions, unit_sums(evidence.attribution, case.groups)
         said = a @ removed.double().T
         return _paired(case, said, a, (found.whole, found.outputs), found.weights, removed.sum(1))
 
@@ -202,13 +189,13 @@ class Effects:
             return torch.where(units == unit, fillers[at % draws], case.x[rows, None])
 
         whole, outputs = _whole(case), outputs_of(case, count * draws, replaced).double()
-        rounding = rounding_of(case, torch.cat([whole[:, None], outputs], 1))
+        least = rounding(case, torch.cat([whole[:, None], outputs], 1), ROUNDING)
         change = (whole[:, None] - outputs).view(len(whole), count, draws).abs()
-        certain = change.where(change > rounding[:, None, None], 0.0)
+        certain = change.where(change > least[:, None, None], 0.0)
         return Responses(
             square=certain.square().mean(2),
             largest=change.amax(2),
-            rounding=rounding,
+            rounding=least,
             tried=_tried(case, fillers),
         )
 
@@ -223,4 +210,4 @@ def _tried(case: Case, fillers: Float[Tensor, "b *feature"]) -> Bool[Tensor, "n 
     differs = torch.zeros_like(case.x, dtype=torch.bool)
     for filler in fillers:
         differs |= case.x != filler
-    return by_unit(case, differs) > 0
+    return unit_sums(differs, case.groups) > 0

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
-from .perturb import in_blocks, outputs_of, rows_at_once
+from .perturb import Predicted, in_blocks, outputs_of, rows_at_once
 from .plugin import Case, Evidence, Labels, NotApplicable, Samples, Scores
 from .sharing import Recipe, explained_again, of_case, variant_of
 
@@ -112,15 +112,6 @@ def at_and_near(
 ) -> tuple[Float[Tensor, "n width"], Float[Tensor, "m width"]]:
     """What a recipe makes of the rows, and of their neighbours."""
     return of_case(evidence.case, recipe), of_case(variant_of(evidence, nearby), recipe)
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """All outputs of the model for every row of a case; float64."""
-
-    def make(self, case: Case, _: Generator) -> Float[Tensor, "n outputs"]:
-        """The outputs."""
-        return _predicted_at(case, case.x[:, None])[:, 0]
 
 
 @dataclass(frozen=True, slots=True)

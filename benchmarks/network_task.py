@@ -110,33 +110,3 @@ def shaped(case: Case) -> Case:
 def in_units(case: Case) -> Case:
     """The case with its features in three units, whose labels leave gaps; the dummy is one of its own."""
     return dataclasses.replace(case, groups=torch.tensor([7, 7, 2, 2, 9]))
-
-
-def summed(f: nn.Module, g: nn.Module) -> nn.Module:
-    """The sum of two models as one of their kind: two linear ones added, or two networks side by side."""
-    pairs = zip(
-        *([layer for layer in net if isinstance(layer, nn.Linear)] for net in (f, g)),  # type: ignore[attr-defined]
-        strict=True,
-    )
-    first, *deeper = pairs
-    if not deeper:
-        layer = _dense(first[0].weight + first[1].weight, first[0].bias + first[1].bias)
-        return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
-    middle, last = deeper
-    layers = (
-        nn.Flatten(),
-        _dense(torch.cat([layer.weight for layer in first]), torch.cat([layer.bias for layer in first])),
-        nn.GELU(),
-        _dense(
-            torch.block_diag(*(layer.weight for layer in middle)), torch.cat([layer.bias for layer in middle])
-        ),
-        nn.GELU(),
-        _dense(torch.cat([layer.weight for layer in last], 1), last[0].bias + last[1].bias),
-    )
-    return nn.Sequential(*layers).eval().requires_grad_(False)
-
-
-def _dense(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
-    layer.load_state_dict({"weight": weight, "bias": bias})
-    return layer

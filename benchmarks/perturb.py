@@ -1,6 +1,7 @@
 """Model outputs under masks: the one place where features are taken away."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -71,11 +72,11 @@ def outputs_of(
     for i in range(0, len(case.x), rows):
         block = slice(i, min(i + rows, len(case.x)))
         which = [slice(j, min(j + some, count)) for j in range(0, count, some)]
-        parts.append(torch.cat([_through(case, block, build(block, w), every) for w in which], 1))
+        parts.append(torch.cat([_through(case, block, build(block, w), every=every) for w in which], 1))
     return torch.cat(parts)
 
 
-def _through(case: Case, rows: slice, x: Tensor, every: bool) -> Tensor:
+def _through(case: Case, rows: slice, x: Tensor, *, every: bool) -> Tensor:
     """The outputs of the inputs [rows, some, *feature]."""
     n, m = x.shape[:2]
     with torch.no_grad():
@@ -84,6 +85,20 @@ def _through(case: Case, rows: slice, x: Tensor, every: bool) -> Tensor:
         return outputs.view(n, m, -1)
     chosen = case.target[rows].repeat_interleave(m)[:, None]
     return outputs.gather(1, chosen).view(n, m)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """The recipe for all outputs of the model for every row of a case; float64."""
+
+    def make(self, case: Case, _: Generator) -> Float[Tensor, "n outputs"]:
+        """The outputs."""
+        return outputs_of(case, 1, lambda rows, _: case.x[rows, None], every=True).double()[:, 0]
+
+
+def rounding(case: Case, outputs: Float[Tensor, "n _"], steps: int) -> Float[Tensor, " n"]:
+    """What may be nothing but rounding: steps of the model's precision at each row's largest output."""
+    return steps * torch.finfo(case.x.dtype).eps * outputs.abs().amax(1)
 
 
 def outputs_under(
@@ -115,11 +130,7 @@ def _outputs(
 ) -> Float[Tensor, "n m"]:
     """One batch of `outputs_under`, averaged over the fillers."""
     x = torch.where(keep[:, :, None], case.x[rows, None, None], fillers)
-    n, m, b = x.shape[:3]
-    with torch.no_grad():
-        outputs: Tensor = case.model(x.flatten(0, 2))
-    chosen = case.target[rows].repeat_interleave(m * b)[:, None]
-    return outputs.gather(1, chosen).view(n, m, b).mean(2)
+    return _through(case, rows, x.flatten(1, 2), every=False).view(x.shape[:3]).mean(2)
 
 
 def empty_output(case: Case, value: Value = "baseline") -> Scores:

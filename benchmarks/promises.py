@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from .coalitions import Alone, Everything, table
 from .explaining import checked_map
 from .linear_task import linear_case
-from .network_task import DUMMY, ROWS, TWINS, in_units, network_case, permuted, shaped, summed
+from .network_task import DUMMY, ROWS, TWINS, in_units, network_case, permuted, shaped
 from .perturb import absent, difference
 from .plugin import Case, NotApplicable
 from .randomness import seeded
 from .registry import Plugin
 from .shapley import by_enumeration, spread_over_features
 from .spec import setting
+from .variants import side_by_side
 
 TOLERANCE = 1e-4  # as a share of the mean size of the attributions
 SEEDS = 5  # runs that show how much a sampled map varies
@@ -250,7 +251,10 @@ def _linear(plugin: Plugin[Any], case: Case) -> None:
         return
     other = network_case(case.model(case.x).shape[1], plugin.facts["needs"], seed=1)
     parts = [dataclasses.replace(case, model=model) for model in (case.model, other.model)]
-    whole = dataclasses.replace(case, model=summed(case.model, other.model))
+    f, g = case.model, other.model
+    assert isinstance(f, nn.Sequential)  # what is no tree
+    assert isinstance(g, nn.Sequential)
+    whole = dataclasses.replace(case, model=side_by_side(f, g))
     first, second, both = (_maps(plugin, c) for c in (*parts, whole))
     _differ(both, first + second, "the attribution of a sum is not the sum of the attributions")
 

@@ -173,6 +173,17 @@ def random_order(a: Float[Tensor, "n d"], rng: Generator) -> Int[Tensor, "n d"]:
     return torch.empty_like(shuffle).scatter_(1, shuffle.gather(1, falling), places)
 
 
+def unit_sums(
+    values: Shaped[Tensor, "n *feature"], groups: Int[Tensor, "*feature"] | None
+) -> Float[Tensor, "n units"]:
+    """The sum over the features of each unit; float64."""
+    flat = values.double().flatten(1)
+    if groups is None:
+        return flat
+    names, unit = groups.flatten().unique(return_inverse=True)
+    return flat.new_zeros(len(flat), len(names)).index_add_(1, unit, flat)
+
+
 def unit_order(
     a: Float[Tensor, "n *feature"], groups: Int[Tensor, "*feature"] | None, rng: Generator
 ) -> tuple[Int[Tensor, "n *feature"], int]:
@@ -181,9 +192,8 @@ def unit_order(
     Without groups a feature is ranked by |a|.  With groups the units are ranked, by the sum of |a| over
     the features of each, and all features of a unit carry its rank, so that they move together.
     """
-    size = a.abs().flatten(1)
-    if groups is None:
-        return random_order(size, rng).view(a.shape), size.shape[1]
-    names, unit = groups.flatten().unique(return_inverse=True)
-    mass = size.new_zeros(len(a), len(names)).index_add_(1, unit, size)
-    return random_order(mass, rng)[:, unit].view(a.shape), len(names)
+    sums = unit_sums(a.abs(), groups)
+    rank = random_order(sums, rng)
+    if groups is not None:
+        rank = rank[:, groups.flatten().unique(return_inverse=True)[1]]
+    return rank.view(a.shape), sums.shape[1]

@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 
 from .coalitions import unit_count, units_of
 from .perturb import outputs_of
-from .plugin import Case, Evidence, NotApplicable, Samples, Scores
-from .ranking import average_ranks, random_order, unit_order
+from .plugin import Case, Evidence, NotApplicable, Scores
+from .ranking import average_ranks, random_order, unit_order, unit_sums
 from .sharing import of_map
 
 Order: TypeAlias = Literal["size", "value"]
@@ -147,14 +147,8 @@ def falling(evidence: Evidence, rng: Generator) -> Int[Tensor, "n *feature"]:
 def falling_value(evidence: Evidence, rng: Generator) -> Int[Tensor, "n *feature"]:
     """The same in the order of falling a, signs and all."""
     # ranks are above 0 and tie where the sums do: shifting the sums would make and break ties
-    ranks = average_ranks(unit_sums(evidence.case, evidence.attribution))
+    ranks = average_ranks(unit_sums(evidence.attribution, evidence.case.groups))
     return random_order(ranks, rng)[:, units_of(evidence.case)]
-
-
-def unit_sums(case: Case, a: Samples) -> Float[Tensor, "n units"]:
-    """The sum of `a` over the features of every unit."""
-    sums = a.new_zeros(len(a), unit_count(case))
-    return sums.index_add_(1, units_of(case).flatten(), a.flatten(1))
 
 
 def moved(case: Case, rank: Int[Tensor, "n *feature"], counts: Int[Tensor, " m"], *, insert: bool) -> Moved:
@@ -194,11 +188,6 @@ def class_outputs(found: Moved) -> Float[Tensor, "n m outputs"]:
     if found.outputs.shape[2] < 2:
         raise NotApplicable("needs a class probability, and a regression has none")
     return found.outputs
-
-
-def rounding(case: Case, outputs: Float[Tensor, "n m"]) -> Float[Tensor, "n 1"]:
-    """What outputs of a row may differ by and be the same in the model's precision."""
-    return STEADY * torch.finfo(case.x.dtype).eps * outputs.abs().amax(1, keepdim=True)
 
 
 def spread(case: Case) -> Float[Tensor, "*feature"]:

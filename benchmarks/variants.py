@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from .perturb import in_blocks, rows_at_once
-from .plugin import Case, Evidence, NotApplicable, Outputs, Problem, Samples, Scores
+from .perturb import Predicted
+from .plugin import Case, Evidence, NotApplicable, Problem, Samples, Scores
 from .randomness import rng_for
 from .ranking import average_ranks, unit_order
-from .sharing import explained_again, variant_of
+from .sharing import explained_again, of_case, variant_of
 
 STILL = (nn.Flatten, nn.Identity, nn.Dropout)  # in eval mode they hand on the numbers that they get
 BENT = (
@@ -154,18 +154,13 @@ class OtherClass:
     def of(self, evidence: Evidence, rng: Generator) -> Case:
         """The case; NotApplicable where there is no other class."""
         case = evidence.case
-        outputs = _outputs(case)
+        outputs = of_case(case, Predicted())
         count = outputs.shape[1]
         if count == 1:
             raise NotApplicable("compares classes, and the model has a single output")
         step = torch.randint(1, count, case.target.shape, generator=rng)
         target = outputs.argmin(1) if self.least_likely else (case.target + step) % count
         return dataclasses.replace(case, target=target)
-
-
-def _outputs(case: Case) -> Outputs:
-    with torch.no_grad():
-        return torch.cat([case.model(x) for x, _ in in_blocks(case, rows_at_once(case))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +238,7 @@ class Splits:
         # what cannot be trained, as a known function, refuses here, before methods explain all this in vain
         train(_left(problem, self.rows(problem), torch.ones_like(x, dtype=torch.bool)), rng)
         whole = dataclasses.replace(case, x=x, target=torch.zeros(len(x), dtype=torch.int64))
-        return dataclasses.replace(whole, target=_outputs(whole).argmax(1))
+        return dataclasses.replace(whole, target=of_case(whole, Predicted()).argmax(1))
 
     def rows(self, problem: Problem) -> list[Int[Tensor, " _"]]:
         """The rows of each split."""

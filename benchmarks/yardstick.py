@@ -62,9 +62,8 @@ class Yardstick:
         self.agreement_by_chance = functools.cache(self._agreement_by_chance)
         self.random = functools.cache(self._random)
         self.empty = functools.cache(functools.partial(empty_output, case))
-        self.memos: defaultdict[Hashable, Memo] = defaultdict(
-            dict
-        )  # of truths and yardsticks, by what they are
+        # of the truth and of the model's own ablation, for each aim
+        self.memos: defaultdict[Hashable, Memo] = defaultdict(dict)
 
     def evidence(
         self,

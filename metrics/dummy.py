@@ -5,8 +5,9 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from ..benchmarks.effects import Effects, by_unit
+from ..benchmarks.effects import Effects
 from ..benchmarks.plugin import Evidence, Scores, metric
+from ..benchmarks.ranking import unit_sums
 from ..benchmarks.sharing import of_case
 
 
@@ -34,7 +35,7 @@ def dummy(evidence: Evidence, *, draws: Annotated[int, Ge(1)] = 10) -> Scores:
     """
     found = of_case(evidence.case, Effects(draws))
     unused = found.tried.any(0) & ~found.there.any(0)
-    size = by_unit(evidence.case, evidence.attribution.abs())
+    size = unit_sums(evidence.attribution.abs(), evidence.case.groups)
     total = size.sum(1)
     share = ((size * unused).sum(1) / total).where(total > 0, 0.0)
     return share if unused.any() else torch.full_like(share, torch.nan)

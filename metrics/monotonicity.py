@@ -4,9 +4,11 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from ..benchmarks.perturb import rounding
 from ..benchmarks.plugin import Evidence, Scores, metric
+from ..benchmarks.ranking import unit_sums
 from ..benchmarks.sharing import of_map
-from ..benchmarks.thresholds import Steps, rounding, unit_sums
+from ..benchmarks.thresholds import STEADY, Steps
 
 
 @metric(
@@ -35,12 +37,12 @@ def monotonicity(evidence: Evidence, *, points: Annotated[int, Ge(1)] = 128) -> 
     found = of_map(evidence, Steps(points))
     # on the way back, units go by falling |a|: the effect of a unit is there what it is when it comes
     effect = found.explained.diff(dim=1).abs()
-    size = unit_sums(evidence.case, evidence.attribution.abs()).sort(1, descending=True).values
+    size = unit_sums(evidence.attribution.abs(), evidence.case.groups).sort(1, descending=True).values
     size = size[:, found.counts[:-1]]
     single = found.counts.diff() == 1
     pairs = single[1:] & single[:-1]
     counted = (size[:, :-1] > size[:, 1:]) & pairs
     rise = effect[:, :-1] - effect[:, 1:]
-    tolerance = rounding(evidence.case, found.explained)
+    tolerance = rounding(evidence.case, found.explained, STEADY)[:, None]
     right = ((rise > -tolerance).double() + (rise > tolerance)) / 2
     return (right * counted).sum(1) / counted.sum(1)

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from ..benchmarks.effects import Effects, by_unit, correlation
+from ..benchmarks.effects import Effects, correlation
 from ..benchmarks.plugin import Evidence, Scores, metric
-from ..benchmarks.ranking import average_ranks
+from ..benchmarks.ranking import average_ranks, unit_sums
 from ..benchmarks.sharing import of_case
 
 
@@ -34,5 +34,5 @@ def monotonicity_correlation(evidence: Evidence, *, draws: Annotated[int, Ge(1)]
     No unit; -1 to 1; higher is better.  NaN where |a| or the change is the same for all units, as of a single
     unit.  Source: Nguyen and Rodriguez Martinez 2020, arXiv 2007.07584.
     """
-    size = by_unit(evidence.case, evidence.attribution.abs())
+    size = unit_sums(evidence.attribution.abs(), evidence.case.groups)
     return correlation(*map(average_ranks, (size, of_case(evidence.case, Effects(draws)).square)))

@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from ..benchmarks.coalitions import Everything, Table, table, unit_count, units_of
-from ..benchmarks.perturb import outputs_of
+from ..benchmarks.perturb import outputs_of, rounding
 from ..benchmarks.plugin import Case, Evidence, NotApplicable, Scores, metric
 from ..benchmarks.sharing import of_case, of_map
-from ..benchmarks.thresholds import Curve, rounding, spaced
+from ..benchmarks.thresholds import STEADY, Curve, spaced
 
 LISTED = 12  # units whose orders are compared exactly
 PROMISING = 8  # units tried after a removal, those that last looked best; more where units are few
@@ -58,7 +58,7 @@ def naopc(
     lower, upper = _extremes(case, beam, weights)
     found = of_map(evidence, Curve(points, order="value"))
     area = (found.explained[:, :1] - found.explained) @ weights[found.counts]
-    told_apart = upper - lower > rounding(case, found.explained)[:, 0]
+    told_apart = upper - lower > rounding(case, found.explained, STEADY)
     return ((area - lower) / (upper - lower)).clamp(0, 1).where(told_apart, torch.nan)
 
 

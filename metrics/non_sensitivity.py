@@ -4,8 +4,9 @@ from typing import Annotated
 
 from annotated_types import Ge, Lt
 
-from ..benchmarks.effects import Effects, by_unit
+from ..benchmarks.effects import Effects
 from ..benchmarks.plugin import Evidence, Scores, metric
+from ..benchmarks.ranking import unit_sums
 from ..benchmarks.sharing import of_case
 
 
@@ -39,8 +40,8 @@ def non_sensitivity(
     Source: Nguyen and Rodriguez Martinez 2020, arXiv 2007.07584.
     """
     case, found = evidence.case, of_case(evidence.case, Effects(draws))
-    size = by_unit(case, evidence.attribution.abs())
+    size = unit_sums(evidence.attribution.abs(), case.groups)
     zero = size <= tolerance * size.amax(1, keepdim=True)
-    away = by_unit(case, case.x != case.baseline) > 0
+    away = unit_sums(case.x != case.baseline, case.groups) > 0
     missed, made_up = zero & found.there & away, ~zero & ~found.there & found.tried
     return (missed | made_up).double().mean(1)

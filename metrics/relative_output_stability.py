@@ -5,7 +5,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from ..benchmarks.neighbours import Nearby, Predicted, at_and_near, distance, ratio, size, stability
+from ..benchmarks.neighbours import Nearby, at_and_near, distance, ratio, size, stability
+from ..benchmarks.perturb import Predicted
 from ..benchmarks.plugin import Evidence, Scores, metric
 
 

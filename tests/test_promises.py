@@ -7,10 +7,11 @@ import torch
 
 from assay.benchmarks import promises
 from assay.benchmarks.coalitions import Alone, Everything, Sampled, fits, table, unit_count
-from assay.benchmarks.network_task import DUMMY, TWINS, in_units, network_case, permuted, shaped, summed
+from assay.benchmarks.network_task import DUMMY, TWINS, in_units, network_case, permuted, shaped
 from assay.benchmarks.plugin import NotApplicable
 from assay.benchmarks.registry import Plugin
 from assay.benchmarks.shapley import by_enumeration, by_regression, spread_over_features
+from assay.benchmarks.variants import side_by_side
 
 FACTS = {
     "needs": (),
@@ -351,7 +352,7 @@ def test_the_budget_of_the_checks_does_not_fit_all_coalitions_of_features():
 def test_a_sum_of_models_is_that(needs):
     f, g = (network_case(3, needs, seed=seed) for seed in (0, 1))
     assert not torch.allclose(f.model(f.x), g.model(f.x))
-    torch.testing.assert_close(summed(f.model, g.model)(f.x), f.model(f.x) + g.model(f.x))
+    torch.testing.assert_close(side_by_side(f.model, g.model)(f.x), f.model(f.x) + g.model(f.x))
 
 
 def test_the_trees_do_not_use_the_dummy():

@@ -12,8 +12,8 @@ from torch import nn
 
 from assay import methods, metrics
 from assay.benchmarks.explaining import explainer
-from assay.benchmarks.neighbours import Ball, Nearby, Opening, Predicted, kept, placed
-from assay.benchmarks.perturb import empty_output
+from assay.benchmarks.neighbours import Ball, Nearby, Opening, kept, placed
+from assay.benchmarks.perturb import Predicted, empty_output
 from assay.benchmarks.plugin import METHODS, METRICS, Case, Evidence, NotApplicable
 from assay.benchmarks.shared import Store
 from assay.benchmarks.sharing import explained_again, of_map, variant_of
