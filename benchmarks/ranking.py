@@ -167,7 +167,8 @@ def random_order(a: Float[Tensor, "n d"], rng: Generator) -> Int[Tensor, "n d"]:
 
     The draw of row i depends on the state of `rng` and on i and d, never on what the rows hold.
     """
-    shuffle = torch.rand(a.shape, generator=rng, dtype=torch.float64).argsort(dim=1)
+    draw = torch.rand(a.shape, generator=rng, dtype=torch.float64)
+    shuffle = torch.from_numpy(np.argsort(draw.numpy(), axis=1))
     falling = a.abs().gather(1, shuffle).argsort(dim=1, descending=True, stable=True)
     places = torch.arange(a.shape[1]).expand_as(shuffle)
     return torch.empty_like(shuffle).scatter_(1, shuffle.gather(1, falling), places)
