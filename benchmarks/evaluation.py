@@ -10,6 +10,7 @@ import torch
 from torch import Generator, nn
 
 from . import stats
+from .device import placed
 from .explaining import described, one_line
 from .grid import Cell, Unit
 from .plugin import DATASETS, MODELS, NotApplicable, Problem
@@ -19,6 +20,7 @@ from .registry import AssayError
 from .scoring import Explained
 from .spec import Setting
 
+NUMBERS = 2_000_000  # of the test rows at one time
 LEARNED = 0.1  # a model below this share of the way from the best constant to perfect has learned nothing
 
 
@@ -80,14 +82,16 @@ def fitted(setting: Setting, problem: Problem, rng: Generator) -> nn.Module:
     """A model of this kind, fitted to the problem; in eval mode."""
     with seeded(rng):
         model: nn.Module = MODELS[setting.name].function(problem, rng, **setting.params)
-    return model.eval()
+    movable = not {"linear", "trees"} & set(MODELS[setting.name].facts["has"])  # methods look at what these are
+    return placed(model.eval(), problem) if movable else model.eval()
 
 
 def model_quality(problem: Problem, model: nn.Module) -> dict[str, float]:
     """How well the model predicts the test rows, against the noiseless truth where there is one."""
     x, wanted = problem.x[problem.test], problem.y[problem.test]
     with torch.no_grad():
-        outputs = model(x)
+        batch = max(1, NUMBERS // x[0].numel())
+        outputs = torch.cat([model(some) for some in x.split(batch)])
         if problem.oracle is not None:
             exact = problem.oracle(x.double())
             wanted = exact[:, 0] if problem.task == "regression" else exact.argmax(1)

@@ -26,6 +26,8 @@ LACKS: dict[Capability, str] = {
     "layers": "needs a network of layers, and {} is none",
     "linear": "needs a linear model, and {} is none",
     "trees": "needs a tree ensemble, and {} is none",
+    "convolution": "needs layers that are laid out as the input is, and {} has none",
+    "attention": "needs layers of attention, and {} has none",
 }
 
 

@@ -41,6 +41,35 @@ def linear_problem(classes: int = 1) -> Problem:
     )
 
 
+def pattern_problem(shape: tuple[int, ...], classes: int = 1) -> Problem:
+    """A pattern under noise, for models of pictures [channels, height, width] or of sound [channels, time].
+
+    Stripes that change along the last axis; how strong they are, or, of two classes, how wide.  The phase is
+    drawn, so that no place tells by itself.
+    """
+    rng = Generator().manual_seed(11)
+    n, time = 400, torch.arange(shape[-1])
+    phase = 2 * torch.pi * torch.rand(n, 1, generator=rng)
+    strength = torch.rand(n, generator=rng)
+    label = torch.randint(2, (n,), generator=rng)
+    period = torch.where(label > 0, 8, 4)[:, None] if classes > 1 else torch.full((n, 1), 4)
+    wave = torch.sin(2 * torch.pi * time / period + phase)
+    size = 1.0 if classes > 1 else strength[:, None]
+    lines = (size * wave).view(n, *[1] * (len(shape) - 1), shape[-1])
+    x = lines + 0.3 * torch.randn(n, *shape, generator=rng)
+    return Problem(
+        x=x,
+        y=strength if classes == 1 else label,
+        task="regression" if classes == 1 else "classification",
+        n_train=300,
+        n_validation=50,
+        n_explained=ROWS,
+        baseline=torch.zeros(shape),
+        background=x[:50],
+        masks={"relevant": torch.ones(1, *shape, dtype=torch.bool)},
+    )
+
+
 def linear_case(classes: int = 1, seed: int = 0) -> tuple[Case, Tensor]:
     """A network that computes the problem's function exactly, and the exact attribution of its output."""
     problem = linear_problem(classes)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .device import current
 from .grid import REGISTRIES
 from .store import write_atomically
 from .suite import Suite
@@ -35,6 +36,7 @@ def begin(folder: Path, suite: Suite, command: list[str], jobs: int) -> dict[str
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "jobs": jobs,
+            "device": str(current()),
         },
         "start": _now(),
         "end": None,

@@ -1,4 +1,4 @@
-"""Small models for the checks of methods: five features, one of them unused, two of them twins."""
+"""Small models for the checks of methods: five features, one of them unused, two of them twins; pictures."""
 
 import dataclasses
 import functools
@@ -7,9 +7,11 @@ import torch
 from torch import Generator, Tensor, nn
 
 from .plugin import Case
+from .transformer import Block, Patches, Readout, Tokens
 from .trees import TreeEnsemble
 
 FEATURES, HIDDEN, ROWS = 5, 16, 6
+PICTURE = (3, 8, 8)
 DUMMY = 4  # the model does not use it
 TWINS = (0, 1)  # the model and every row treat them alike
 
@@ -81,6 +83,43 @@ def _fitted(outputs: int) -> TreeEnsemble:
 
 def _trees(outputs: int) -> nn.Module:
     return _fitted(outputs).eval()
+
+
+def picture_case(outputs: int) -> Case:
+    """Six small pictures and a random network of convolutions, for methods that need places."""
+    rng = Generator().manual_seed(19)
+    rows = torch.randn(ROWS + 20, *PICTURE, generator=rng)
+    first, second = nn.Conv2d(PICTURE[0], 6, 3, padding=1), nn.Conv2d(6, 8, 3, padding=1)
+    last = nn.Linear(8 * 4, outputs)
+    weighted: tuple[nn.Conv2d | nn.Linear, ...] = (first, second, last)
+    for i, layer in enumerate(weighted):
+        state = {"weight": 0.4 * _weights(*layer.weight.shape, seed=7 + 2 * i)}
+        layer.load_state_dict(state | {"bias": 0.4 * _weights(len(layer.weight), seed=8 + 2 * i)})
+    pooled = (nn.AvgPool2d(4), nn.Flatten(), last)
+    return _of_pictures(nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *pooled), rows, outputs)
+
+
+def attention_case(outputs: int) -> Case:
+    """The same pictures and a random transformer, for methods that read attention."""
+    rows = torch.randn(ROWS + 20, *PICTURE, generator=Generator().manual_seed(19))
+    blocks = [Block(8, 2), Block(8, 2)]
+    embedded = (Patches(PICTURE[0], 8, 2), Tokens((4, 4), 8, class_token=True))
+    model = nn.Sequential(*embedded, *blocks, Readout(class_token=True), nn.Linear(8, outputs))
+    drawn = {key: 0.4 * _weights(*v.shape, seed=i) for i, (key, v) in enumerate(model.state_dict().items())}
+    model.load_state_dict(drawn)
+    return _of_pictures(model, rows, outputs)
+
+
+def _of_pictures(model: nn.Module, rows: Tensor, outputs: int) -> Case:
+    return Case(
+        model=model.eval().requires_grad_(False),
+        x=rows[:ROWS],
+        target=torch.arange(ROWS) % outputs,
+        baseline=torch.full(PICTURE, 0.1),
+        background=rows[ROWS:],
+        groups=None,
+        rng=Generator().manual_seed(0),
+    )
 
 
 def permuted(case: Case) -> tuple[Case, Tensor]:

@@ -2,8 +2,9 @@
 
 import copy
 import dataclasses
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,17 @@ from torch import Generator, Tensor, nn
 from .coalitions import Alone, Everything, table
 from .explaining import checked_map
 from .linear_task import linear_case
-from .network_task import DUMMY, ROWS, TWINS, in_units, network_case, permuted, shaped
+from .network_task import (
+    DUMMY,
+    ROWS,
+    TWINS,
+    attention_case,
+    in_units,
+    network_case,
+    permuted,
+    picture_case,
+    shaped,
+)
 from .perturb import absent, difference
 from .plugin import Case, NotApplicable
 from .randomness import seeded
@@ -26,6 +37,7 @@ SEEDS = 5  # runs that show how much a sampled map varies
 # Of those that have one: too little for all 32 coalitions of the small models' features, so that they sample,
 # and enough for every method's fewest.
 BUDGET = 30
+PLACES = {"convolution", "attention"}  # needs of methods for models of pictures
 UNITWISE = ("shapley", "ablation")  # estimands that are known exactly, of units as of features, on any model
 
 
@@ -39,13 +51,24 @@ def _explained(plugin: Plugin[Any], case: Case, **given: Any) -> Tensor:
 
 
 def _cases(plugin: Plugin[Any]) -> Iterator[Case]:
-    """A regression and a classifier that the method can explain."""
+    """A regression and a classifier that the method can explain; of pictures, if it needs places."""
+    pictured = attention_case if "attention" in plugin.facts["needs"] else picture_case
+    yield from [*_of_features(plugin)] or _served(plugin, pictured)
+
+
+def _of_features(plugin: Plugin[Any]) -> Iterator[Case]:
+    """Those whose features may stand anywhere."""
+    if not PLACES & set(plugin.facts["needs"]):
+        yield from _served(plugin, functools.partial(network_case, needs=plugin.facts["needs"]))
+
+
+def _served(plugin: Plugin[Any], make: Callable[[int], Case]) -> Iterator[Case]:
     for outputs in (1, 3):
         try:
-            _explained(plugin, network_case(outputs, plugin.facts["needs"]))
+            _explained(plugin, make(outputs))
         except NotApplicable:
             continue
-        yield network_case(outputs, plugin.facts["needs"])
+        yield make(outputs)
 
 
 def _maps(plugin: Plugin[Any], case: Case) -> Tensor:
@@ -60,6 +83,7 @@ def _maps(plugin: Plugin[Any], case: Case) -> Tensor:
 
 def _differ(a: Tensor, b: Tensor, what: str) -> None:
     """Two batches of maps must agree, within what their own variation explains where they have any."""
+    a, b = a.flatten(2), b.flatten(2)
     gap = (a.mean(0) - b.mean(0)).norm()
     noise = ((a.var(0) + b.var(0)) / SEEDS).sum().sqrt()
     size = max(float(a.norm(dim=(1, 2)).mean()), 1e-12)
@@ -129,7 +153,7 @@ def columns_are_alike(plugin: Plugin[Any]) -> None:
     """With the columns in another order, weights and all, the attributions are in that order."""
     if "trees" in plugin.facts["needs"]:
         return  # a fitted ensemble's columns cannot be put in another order
-    for case in _cases(plugin):
+    for case in _of_features(plugin):
         moved, order = permuted(case)
         _differ(
             _maps(plugin, case)[:, :, order], _maps(plugin, moved), "columns in another order get another map"
@@ -151,7 +175,7 @@ def works_in_double_precision(plugin: Plugin[Any]) -> None:
 
 def serves_any_shape(plugin: Plugin[Any]) -> None:
     """Rows of features in another shape get the same numbers, in that shape."""
-    for case in _cases(plugin):
+    for case in _of_features(plugin):
         try:
             found = _maps(plugin, shaped(case))
         except NotApplicable:
@@ -162,7 +186,7 @@ def serves_any_shape(plugin: Plugin[Any]) -> None:
 def plays_units(plugin: Plugin[Any]) -> None:
     """Where features form units it still works; unit values come out exact, in equal shares."""
     estimand = plugin.facts["estimand"]
-    for case in map(in_units, _cases(plugin)):
+    for case in map(in_units, _of_features(plugin)):
         try:
             found = _maps(plugin, case)
         except NotApplicable:
@@ -177,7 +201,7 @@ def plays_units(plugin: Plugin[Any]) -> None:
 def hits_its_estimand(plugin: Plugin[Any]) -> None:
     """Any estimand is known on a linear model; Shapley values and ablations are on every model."""
     estimand = plugin.facts["estimand"]
-    if estimand == "none":
+    if estimand == "none" or not any(_of_features(plugin)):
         return
     for case, truth in _known(plugin):
         found = _maps(plugin, case)
@@ -218,7 +242,7 @@ def _value(plugin: Plugin[Any]) -> Any:
 def keeps_its_promises(plugin: Plugin[Any]) -> None:
     """What it says of all models holds on small ones."""
     for promise in plugin.facts["promises"]:
-        for case in _cases(plugin):
+        for case in _of_features(plugin):
             KEPT[promise](plugin, case)
 
 

@@ -12,6 +12,8 @@ Capability: TypeAlias = Literal[
     "layers",  # it is built of nn.Module layers, none used twice, so that hooks see every operation
     "linear",  # it is nn.Sequential(nn.Flatten(), nn.Linear(...))
     "trees",  # it is a `trees.TreeEnsemble`
+    "convolution",  # it has layers whose output is laid out as its input is: [n, channels, *places]
+    "attention",  # its attention is `transformer.Attention`, whose weights can be read
 ]
 
 # The exact quantity that a method estimates.
@@ -37,6 +39,9 @@ Promise: TypeAlias = Literal[
     "symmetry",  # features that the model and the row cannot tell apart get the same
     "linearity",  # those of a sum of models are the sum of those of each
 ]
+
+# Where networks of pictures and of sound run; `auto` is a GPU where there is one.
+Device: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 # What decides how many model rows a method takes for a row explained.
 Cost: TypeAlias = Literal[

@@ -5,16 +5,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
+from .device import device_of
 from .plugin import Problem
 
 Preset: TypeAlias = Literal["fast", "reference"]
 Activation: TypeAlias = Literal["gelu", "relu", "silu", "tanh", "softplus"]
+N = TypeVar("N", bound=nn.Module)
 BatchLoss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, x, y -> what training lessens
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
@@ -37,7 +39,7 @@ class Recipe:
     one_cycle: bool
     patience: int  # epochs without a better validation loss before stopping; 0: never stop, keep the last
     least_steps: int  # small tables get more epochs, so that they too are fitted
-    standardise: bool  # train on columns and targets of mean 0 and deviation 1, then fold the scales away
+    standardise: bool = False  # train on columns and targets of mean 0 and deviation 1, then fold these away
 
 
 RECIPES: dict[Preset, Recipe] = {
@@ -60,9 +62,19 @@ RECIPES: dict[Preset, Recipe] = {
         one_cycle=False,
         patience=0,
         least_steps=0,
-        standardise=False,
     ),
 }
+# networks of pictures and of sound; rows are used as they are
+LAID_OUT = Recipe(
+    lr=5e-3,
+    epochs=12,
+    batch=64,
+    weight_decay=0.05,
+    one_cycle=True,
+    patience=12,
+    least_steps=200,
+)
+BATCH = 256  # rows of the validation set that go through a network together
 
 
 def perceptron(
@@ -138,20 +150,24 @@ def fit(
     """
     recipe = RECIPES[preset]
     if not recipe.standardise:
-        return _fit(net, problem, rng, recipe, loss)
+        return descend(net, problem, rng, recipe, loss)
     scales = Scales.of(problem)
     target: Tensor = problem.y
     if problem.task == "regression":
         target = (target - scales.level) / scales.spread
     scaled = dataclasses.replace(problem, x=scales.columns(problem.x), y=target)
-    net = _fit(net, scaled, rng, recipe, loss)
+    net = descend(net, scaled, rng, recipe, loss)
     scales.fold(net)
     return net
 
 
-def _fit(
-    net: nn.Sequential, problem: Problem, rng: Generator, recipe: Recipe, loss: BatchLoss
-) -> nn.Sequential:
+def descend(net: N, problem: Problem, rng: Generator, recipe: Recipe, loss: BatchLoss = plain_loss) -> N:
+    """Train `net`, of any build, on the rows as they are, and hand it back in eval mode.
+
+    With patience the validation rows are held out, and the epoch of the least loss on them is kept.
+    """
+    device = device_of(problem)
+    net.to(device)
     held_out = recipe.patience > 0 and problem.n_validation > 0
     rows = problem.train if held_out else slice(problem.n_train + problem.n_validation)
     x, y = problem.x[rows], problem.y[rows]
@@ -169,13 +185,14 @@ def _fit(
     if held_out:
         net.load_state_dict(best)
     net.zero_grad()  # sets them to None: a copy for every method need not carry them
-    return net.eval().requires_grad_(False)
+    return net.to("cpu").eval().requires_grad_(False)
 
 
 def _epochs(
     net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: Generator, loss: BatchLoss
 ) -> Iterator[None]:
     """Yield after every epoch, with `net` one epoch better."""
+    device = next(net.parameters()).device
     batch = min(recipe.batch or len(x), len(x))
     steps = math.ceil(len(x) / batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / steps))
@@ -188,7 +205,7 @@ def _epochs(
         order = torch.randperm(len(x), generator=rng) if steps > 1 else torch.arange(len(x))
         for xb, yb in zip(x[order].split(batch), y[order].split(batch), strict=True):
             optimiser.zero_grad()
-            loss(net, xb, yb).backward()
+            loss(net, xb.to(device), yb.to(device)).backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()
@@ -197,6 +214,10 @@ def _epochs(
 
 def _validation_loss(net: nn.Module, problem: Problem, loss: BatchLoss) -> float:
     """Loss on the held-out rows, with dropout off."""
+    device = next(net.parameters()).device
     net.eval()
+    x, y = problem.x[problem.validation], problem.y[problem.validation]
+    batch = len(x) if x[0].numel() < BATCH else BATCH  # a table goes through at once
     with torch.no_grad():
-        return loss(net, problem.x[problem.validation], problem.y[problem.validation]).item()
+        parts = zip(x.split(batch), y.split(batch), strict=True)
+        return sum(loss(net, xb.to(device), yb.to(device)).item() * (len(xb) / len(x)) for xb, yb in parts)

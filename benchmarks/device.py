@@ -1,0 +1,52 @@
+"""Where networks of pictures and of sound run: on a GPU where there is one; all else stays on the CPU.
+
+Rows, maps and scores are on the CPU throughout, and a model takes and gives rows there: methods and metrics
+need not know.  Tables go through their small networks faster than they would travel.
+"""
+
+import os
+
+import torch
+from torch import Tensor, nn
+
+from .problem import Problem
+from .registry import AssayError
+
+VARIABLE = "ASSAY_DEVICE"  # the command sets it, and workers inherit it
+
+
+def current() -> torch.device:
+    """Where networks run.
+
+    Raises:
+        AssayError: a GPU was asked for, and torch sees none.
+    """
+    wanted = os.environ.get(VARIABLE, "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise AssayError("--device cuda cannot be had, torch sees no GPU; give auto or cpu.")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def device_of(problem: Problem) -> torch.device:
+    """Where networks of this problem run."""
+    return current() if problem.x.dim() > 2 else torch.device("cpu")
+
+
+class Away(nn.Module):
+    """A network on another device that takes rows from the CPU and gives its outputs back there."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.network = network.to(device)
+        self.device = device
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[rows, outputs]."""
+        outputs: Tensor = self.network(x.to(self.device))
+        return outputs.to(x.device)
+
+
+def placed(network: nn.Module, problem: Problem) -> nn.Module:
+    """The network where those of the problem run; as it is, if that is the CPU."""
+    device = device_of(problem)
+    return network if device.type == "cpu" else Away(network, device).eval()
