@@ -1,0 +1,29 @@
+"""The last layer's attention."""
+
+import torch
+
+from ..benchmarks.perturb import in_blocks, rows_at_once
+from ..benchmarks.plugin import Case, Samples, method
+from ..benchmarks.transformer import recorded, tokens_of
+
+
+@method(
+    version=1,
+    paper="https://arxiv.org/abs/2104.14294",
+    needs="attention",
+    signed=False,
+    cost="passes",
+)
+def attention_last_layer(case: Case) -> Samples:
+    """What the last layer attends to: its weights, averaged over heads, as they stand.
+
+    Of the class token's row, as in the maps of Caron et al. 2021, or of the mean of all rows where the model
+    reads the mean of tokens; in equal parts to the tokens' pixels.  By the last layer every token holds
+    something of all others, and which output is explained is left out: take it as a baseline for rollout.
+    """
+    tokens, blocks = tokens_of(case.model), []
+    for x, _ in in_blocks(case, rows_at_once(case)):
+        with torch.no_grad(), recorded(case.model) as layers:
+            case.model(x)
+        blocks.append(tokens.spread(tokens.read(layers[-1].mean(1)), x.shape[1:]))
+    return torch.cat(blocks)
