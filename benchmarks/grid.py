@@ -11,7 +11,7 @@ from typing import Any
 
 from .plugin import DATASETS, METHODS, METRICS, MODELS
 from .registry import AssayError, Registry
-from .spec import Setting, settings
+from .spec import Setting, settings, shown
 from .suite import ALL, Suite
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -130,4 +130,4 @@ def parameters_of(dataset: Setting) -> str:
     facts = DATASETS[dataset.name].facts
     void = {old for new, old in facts["instead"].items() if dataset.params[new]}
     hidden = {*facts["noise"], *void}
-    return " ".join(f"{k}={v}" for k, v in dataset.values if k not in hidden and v not in (None, ""))
+    return " ".join(f"{k}={shown(v)}" for k, v in dataset.values if k not in hidden and v not in (None, ""))

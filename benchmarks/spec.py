@@ -17,6 +17,7 @@ from .registry import AssayError, Plugin, Registry, near_miss
 
 TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<mark>[\[\],=])|(?P<word>[^\[\],="'\s]+))""")
 END = ""
+LISTS = tuple(above + "metadata.csv" for above in ("", "*/", "*/*/"))  # what tells of a folder's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,23 @@ class Setting:
 
 
 def _content(value: Any) -> Any:
-    """A path counts by what the file holds, so that an edited table is computed anew."""
-    if isinstance(value, Path):
-        file = value.expanduser()
-        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else str(value)
-    return value
+    """A path counts by what the file or folder holds, so that an edited table is computed anew."""
+    if not isinstance(value, Path):
+        return value
+    path = value.expanduser()
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    # folders of pictures are too large to be read whole, or even to be listed; metadata.csv names the files
+    lists = sorted((file.relative_to(path).as_posix(), file) for at in LISTS for file in path.glob(at))
+    parts = [(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in lists if file.is_file()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else str(value)
+
+
+def shown(value: Any) -> str:
+    """A value as in the columns of tables: of a folder's path the last two parts, whatever lies above it."""
+    if isinstance(value, Path) and value.expanduser().is_dir():
+        return Path(*value.parts[-2:]).as_posix()
+    return str(value)
 
 
 def settings(registry: Registry[Any], text: str) -> list[Setting]:

@@ -8,8 +8,11 @@ import pytest
 from annotated_types import Ge, Gt
 from pydantic import AfterValidator
 
+from assay import datasets
+from assay.benchmarks.grid import parameters_of
+from assay.benchmarks.plugin import DATASETS
 from assay.benchmarks.registry import AssayError, Registry
-from assay.benchmarks.spec import parse, setting, settings
+from assay.benchmarks.spec import parse, setting, settings, shown
 
 
 def checked_odd(value):
@@ -299,6 +302,66 @@ def test_an_edited_file_is_another_setting(tmp_path):
 
 def test_a_file_that_is_not_there_counts_by_its_name(tmp_path):
     assert one(f"lens[data='{tmp_path / 'a'}']").key != one(f"lens[data='{tmp_path / 'b'}']").key
+
+
+def published(root, text="file_name,label\na.png,1\n", condition="RBFP"):
+    """A folder laid out as data sets are published."""
+    for split in ("train", "val"):
+        (root / condition / split).mkdir(parents=True)
+        (root / condition / split / "metadata.csv").write_text(text)
+    return root
+
+
+def test_a_folder_counts_by_its_lists_of_files_not_its_name(tmp_path):
+    a, b = (published(tmp_path / name) for name in "ab")
+    c, d = (
+        published(tmp_path / "c", "file_name,label\nb.png,1\n"),
+        published(tmp_path / "d", condition="SBFP"),
+    )
+    keys = [one(f"lens[data='{path}']").key for path in (a, b, c, d)]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    assert str(tmp_path) not in keys[0]
+
+
+def test_an_edited_folder_is_another_setting(tmp_path):
+    folder = published(tmp_path / "a")
+    keys = [one(f"lens[data='{folder}']").key]
+    (folder / "RBFP" / "train" / "a.png").write_bytes(b"a picture, which is not read")
+    assert one(f"lens[data='{folder}']").key == keys[0]
+    for split in ("train", "val"):
+        (folder / "RBFP" / split / "metadata.csv").write_text("file_name,label\na.png,2\n")
+        keys.append(one(f"lens[data='{folder}']").key)
+    (folder / "metadata.csv").write_text("")
+    keys.append(one(f"lens[data='{folder}']").key)
+    (folder / "RBFP" / "val" / "metadata.csv").unlink()
+    keys.append(one(f"lens[data='{folder}']").key)
+    assert len(set(keys)) == 5
+
+
+def test_a_folder_that_lists_nothing_counts_by_its_name(tmp_path):
+    keys = set()
+    for name in "ab":
+        (tmp_path / name / "deep" / "deeper" / "still").mkdir(parents=True)
+        (tmp_path / name / "metadata.csv").mkdir()  # no file
+        keys.add(one(f"lens[data='{tmp_path / name}']").key)
+    assert len(keys) == 2
+
+
+def test_tables_name_a_folder_and_not_where_it_lies(tmp_path, monkeypatch):
+    (tmp_path / "home" / "sets" / "pictures").mkdir(parents=True)
+    (tmp_path / "a.csv").write_text("1\n")
+    assert shown(tmp_path / "home" / "sets" / "pictures") == "sets/pictures"
+    for other in (tmp_path / "a.csv", tmp_path / "nowhere", 0.5, True, "a/b/c", None):
+        assert shown(other) == str(other)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for path, wanted in (("home", "home"), ("home/sets/pictures", "sets/pictures"), ("~/sets", "~/sets")):
+        assert shown(Path(path)) == wanted
+    DATASETS.discover(datasets)
+    found = setting(DATASETS["chaosmining_vision"], {"path": str(tmp_path / "home" / "sets" / "pictures")})
+    assert parameters_of(found).split()[0] == "path=sets/pictures"
+    assert one(found.text.replace("chaosmining_vision[path", "lens[data")).params["data"].is_absolute()
 
 
 def test_a_parameter_without_a_default_is_refused_in_a_sentence():
