@@ -10,18 +10,20 @@ from captum.attr import LRP
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from torch import nn
 
+from ..benchmarks.blocks import Join, Sum
 from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, NotApplicable, Note, Samples, method
 
 Rule: TypeAlias = Literal["epsilon", "gamma", "alpha1_beta0"]
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-# linear in what they get, or the choice of one of it; reshaping is too, and its shapes differ, which rules
-# out captum's identity rule
+# linear in all that they get, two branches too, or the choice of one of it; reshaping is too, and its shapes
+# differ, which rules out captum's identity rule
 LINEAR = (
     *(nn.Flatten, nn.Unflatten, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
     *(nn.AdaptiveAvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
+    *(Sum, Join),
 )
 # element by element: relevance passes as it is.  captum does so by itself at OWN alone.
 SHIFTED = (nn.Softplus, nn.Sigmoid)  # not 0 at 0

@@ -7,13 +7,16 @@ from itertools import combinations, permutations, product
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.stats import wasserstein_distance_nd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from assay import metrics
 from assay.benchmarks.perturb import empty_output
-from assay.benchmarks.plugin import METRICS, Case, Evidence, NotApplicable
+from assay.benchmarks.plugin import METRICS, Case, Evidence, NotApplicable, Problem
+from assay.benchmarks.spec import settings
+from assay.benchmarks.yardstick import Aim, Yardstick
 
 torch.set_num_threads(1)
 METRICS.discover(metrics)
@@ -164,6 +167,68 @@ def test_box_iou_equals_its_twin(shape):
     assert score("box_iou", a, mask).tolist() == pytest.approx(want, nan_ok=True)
 
 
+def behind(coordinates, share, length):
+    """The farthest point with no more than this share of the places, one wide each, before it."""
+    low, high = 0.0, float(length)
+    for _ in range(80):
+        middle = (low + high) / 2
+        before = sum(min(max(middle - c, 0.0), 1.0) for c in coordinates)
+        low, high = (middle, high) if before <= share * len(coordinates) + 1e-12 else (low, middle)
+    return low
+
+
+def trimmed(places, trim, shape):
+    """First and last point of the box, axis by axis."""
+    ends = []
+    for axis, length in enumerate(shape):
+        along = [place[axis] for place in places]
+        first = behind(along, trim, length)
+        last = length - behind([length - 1 - c for c in along], trim, length)
+        more = (last - first) * trim / (1 - 2 * trim)
+        ends.append((first - more, last + more))
+    return ends
+
+
+def blurred(size, sigma):
+    """A map [height][width], every place the mean of those around it, mirrored at the edges."""
+    reach = int(4 * sigma + 0.5)
+    weight = {d: math.exp(-d * d / 2 / sigma**2) for d in range(-reach, reach + 1)}
+
+    def at(y, x):
+        y, x = (
+            i % (2 * n) if i % (2 * n) < n else 2 * n - 1 - i % (2 * n)
+            for i, n in ((y, len(size)), (x, len(size[0])))
+        )
+        return size[y][x]
+
+    total = sum(weight.values()) ** 2
+    around = [*product(weight, weight)]
+    return [
+        [
+            sum(weight[d] * weight[e] * at(y + d, x + e) for d, e in around) / total
+            for x in range(len(size[0]))
+        ]
+        for y in range(len(size))
+    ]
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (1, 6), (9, 7)])
+@pytest.mark.parametrize("trim", [0.0, 0.05, 0.2, 0.45])
+@pytest.mark.parametrize("sigma", [0.0, 0.8])
+def test_trimmed_and_blurred_box_iou_equals_its_twin(shape, trim, sigma):
+    a, mask = draw(6, *shape), torch.rand(6, *shape, generator=generator(1)) < 0.3
+    mask[:, 0, 0] = True
+    grid, wanted = [*product(*map(range, shape))], []
+    for row, inside in zip(a.abs().tolist(), mask, strict=True):
+        size = blurred(row, sigma) if sigma else row
+        top = sorted(grid, key=lambda place: -size[place[0]][place[1]])[: int(inside.sum())]
+        boxes = [trimmed(p, trim, shape) for p in (top, [g for g in grid if inside[g]])]
+        areas = [math.prod(last - first for first, last in b) for b in boxes]
+        both = math.prod(max(min(b[1], c[1]) - max(b[0], c[0]), 0) for b, c in zip(*boxes, strict=True))
+        wanted.append(both / (sum(areas) - both))
+    assert score("box_iou", a, mask, trim=trim, sigma=sigma).tolist() == pytest.approx(wanted, abs=1e-9)
+
+
 def test_box_iou_of_ties_is_drawn_without_preference():
     a, mask = torch.tensor([[3.0, 1.0, 1.0], [1.0, 0.0, 1.0]]), torch.tensor([[1, 1, 0], [0, 1, 0]]) > 0
     want = box_iou([a.tolist()], [mask.tolist()])
@@ -284,6 +349,130 @@ def test_one_stray_feature_stretches_the_box_and_hardly_the_top():
     assert one("top_iou", a.tolist(), mask.tolist()) == pytest.approx(8 / 10)
     # eight of the square's places and the stray one: the box goes from 1 to 5, 25 places around 9
     assert one("box_iou", a.tolist(), mask.tolist()) == pytest.approx(9 / 25)
+
+
+TRIMS = (0.0, 0.05, 0.1, 0.25, 0.49)
+
+
+def object_in_a_picture(channels=3, first=(9, 5), size=14, side=32):
+    """The box of an object in one picture."""
+    mask = torch.zeros(1, channels, side, side, dtype=torch.bool)
+    mask[:, :, first[0] : first[0] + size, first[1] : first[1] + size] = True
+    return mask
+
+
+@pytest.mark.parametrize("trim", TRIMS)
+def test_the_exact_mask_scores_1_however_its_box_is_trimmed(trim):
+    masks = torch.cat([object_in_a_picture(), torch.rand(1, 3, 32, 32, generator=generator()) < 0.01])
+    masks = torch.cat([masks, object_in_a_picture(first=(0, 18)), object_in_a_picture(size=1)])
+    assert score("box_iou", masks, masks, trim=trim).tolist() == [1] * 4
+    assert score("box_iou", -masks.double(), masks, trim=trim).tolist() == [1] * 4
+
+
+def test_the_published_box_of_an_exact_map_scores_less():
+    """Lengths of last - first on one side and of the object on the other: 31 x 31 places of 32 x 32."""
+    mask = object_in_a_picture(1, (40, 50), 32, 224)[0, 0]
+    rows, columns = (mask.any(axis).nonzero()[:, 0] for axis in (1, 0))
+    found = (rows[-1] - rows[0]) * (columns[-1] - columns[0])
+    assert float(found / mask.sum()) == pytest.approx(0.938, abs=5e-4)
+    assert one("box_iou", mask.double().tolist(), mask.tolist()) == 1
+
+
+def test_one_outlier_collapses_the_plain_box_and_hardly_the_trimmed_one():
+    mask = object_in_a_picture()
+    a = mask.double()
+    a[..., 9, 5], a[..., 31, 31] = 0, 1
+    assert score("box_iou", a, mask).item() == pytest.approx(14 * 14 / (23 * 27))
+    for trim in TRIMS[1:]:
+        assert score("box_iou", a, mask, trim=trim).item() > 0.97
+    # a tenth far off, and its quantiles are at 1 and at 9: as of ten places in a row
+    a, mask = torch.zeros(1, 1, 40, dtype=torch.float64), torch.zeros(1, 1, 40, dtype=torch.bool)
+    a[..., :9], a[..., 39], mask[..., :10] = 1, 1, True
+    assert score("box_iou", a, mask).item() == pytest.approx(10 / 40)
+    assert score("box_iou", a, mask, trim=0.1).item() == pytest.approx(1)
+    assert score("box_iou", a, mask, trim=0.09).item() < 0.4
+
+
+def test_a_blur_of_signed_values_cancels_what_the_model_uses():
+    """As published for some methods, and not for others: where signs alternate it scores (14 / 32)^2."""
+    mask = object_in_a_picture().expand(20, -1, -1, -1)
+    sign = 1.0 - 2 * ((torch.arange(32)[:, None] + torch.arange(32)) % 2).double()
+    a = mask * sign + 0.3 * draw(20, 3, 32, 32)
+    published = torch.from_numpy(gaussian_filter(a.numpy(), (0, 0, 1.5, 1.5)))
+    assert score("box_iou", published, mask).mean().item() == pytest.approx(0.19, abs=0.01)
+    assert score("box_iou", a, mask, sigma=1.5).mean().item() == pytest.approx(0.92, abs=0.03)
+
+
+def test_a_blur_keeps_ties_and_rounds_the_corners_of_the_exact_map():
+    mask = object_in_a_picture()
+    assert score("box_iou", mask, mask, sigma=1.0).item() == 1
+    assert score("box_iou", mask, mask, sigma=3.0).item() == pytest.approx((14 / 16) ** 2)
+    assert score("box_iou", mask, mask, sigma=1e-3).item() == 1
+    # around a single place four tie, though the blur goes along one axis after the other; with two of them in
+    # the top the box is the object, stands upright, or is a square of four
+    dot, flat = torch.zeros(600, 7, 7, dtype=torch.float64), torch.zeros(1, 7, 7, dtype=torch.bool)
+    dot[:, 3, 3], flat[:, 3, 2:5] = 0.1, True
+    found = score("box_iou", dot, flat, sigma=1.3, orders=1)
+    assert found.unique().tolist() == pytest.approx([1 / 5, 2 / 5, 1])
+    assert found.mean().item() == pytest.approx((1 + 1 / 5 + 4 * 2 / 5) / 6, abs=0.05)
+
+
+class Bright(torch.nn.Module):
+    """Two outputs that use all of a picture."""
+
+    def forward(self, x):
+        return torch.stack([x.sum((1, 2, 3)), x.square().sum((1, 2, 3))], 1)
+
+
+@pytest.mark.parametrize("given", ["", "[trim=0.1]", "[sigma=2]", "[sigma=1,trim=0.05]"])
+def test_random_maps_of_pictures_score_the_measured_chance_and_the_ceiling_is_1(given):
+    rows, mask = 60, object_in_a_picture()
+    x = torch.rand(rows + 2, 3, 32, 32, generator=generator()) * 2 - 1
+    problem = Problem(
+        x=x,
+        y=torch.arange(rows + 2) % 2,
+        task="classification",
+        n_train=1,
+        n_validation=1,
+        n_explained=rows,
+        baseline=torch.zeros(3, 32, 32),
+        background=x[:2],
+        masks={"relevant": mask},
+    )
+    case = Case(
+        model=Bright(),
+        x=x[2:],
+        target=torch.zeros(rows, dtype=torch.int64),
+        baseline=problem.baseline,
+        background=x[:2],
+        groups=None,
+        rng=generator(),
+    )
+    (metric,) = settings(METRICS, f"box_iou{given}")
+    yardstick = Yardstick(problem, case, "pictures")
+    chance, ceiling = yardstick.bounds(metric, Aim())
+    found = score("box_iou", draw(rows, 3, 32, 32, seed=5), mask, **metric.params)
+    error = math.hypot(found.std().item() / rows**0.5, chance.std() / chance.size**0.5)
+    assert abs(found.mean().item() - chance.mean()) < 4 * error
+    assert chance.mean() == pytest.approx(0.19, abs=0.02)
+    assert ceiling.tolist() == [1] * rows
+
+
+def test_pictures_by_hand():
+    """A map of three channels, with the places of the object in one and as much elsewhere in another."""
+    mask = object_in_a_picture(first=(28, 28), size=4)
+    a = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+    a[:, 0, 28:, 28:], a[:, 1, :4, :8] = -3, 2
+    assert score("pointing_game", a, mask).item() == 1
+    assert score("pointing_game", -a.flip(2), mask).item() == 0
+    assert score("top_iou", a, mask).item() == pytest.approx(16 / (2 * 48 - 16))  # 16 of 48 features
+    alone = torch.zeros_like(a)
+    alone[:, 2, 1, 2] = -5
+    assert score("earth_mover", alone, mask).item() == pytest.approx(0, abs=1e-12)
+    assert score("pointing_game", alone, mask).item() == 0
+    alone[:, 0, 30, 30] = 5  # half of it at its aim, whatever the channel
+    assert score("earth_mover", alone, mask).item() == pytest.approx(0.5)
+    assert score("box_iou", alone, mask, orders=1).item() < 0.05
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 5)])
