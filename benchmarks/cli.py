@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .registry import AssayError
+from .terms import Device
 
 if TYPE_CHECKING:
     from .suite import Suite
@@ -84,6 +85,7 @@ def run(
     jobs: Annotated[int | None, typer.Option(help="Worker processes; as many as cores.")] = None,
     out: Annotated[Path | None, typer.Option(help="Results folder; under results/ by default.")] = None,
     fresh: Annotated[bool, typer.Option(help="Forget what the folder holds and start over.")] = False,
+    device: Annotated[Device, typer.Option(help="Where networks of pictures and sound run.")] = "auto",
     plugin: PluginFiles = None,
 ) -> None:
     """Run a suite, or go on with it where it stopped, and show its leaderboard."""
@@ -97,6 +99,7 @@ def run(
     lists = {"dataset": dataset, "model": model, "method": method, "metric": metric}
     given = {kind: values for kind, values in lists.items() if values}
     chosen = suites.load_suite(suite).with_lists(given)
+    os.environ["ASSAY_DEVICE"] = device  # workers inherit it
     if jobs > 1:
         warm_up(suites.modules(chosen))
     from . import runner
@@ -165,6 +168,8 @@ def _show_board(console: Console, board: Any, folder: Path) -> None:
     console.out(
         f"\nTables: {folder / 'leaderboard.md'}, leaderboard.csv, scores.csv, agreement.csv, costs.csv"
     )
+    if (folder / "gallery.png").is_file():
+        console.out(f"Pictures of what the methods saw: {folder / 'gallery.png'}")
 
 
 @app.command("list")

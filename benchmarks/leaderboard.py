@@ -100,6 +100,22 @@ def leaderboard(tables: Tables, scope: str) -> pd.DataFrame:
     return board.sort_values(["skill", "method"], ascending=[False, True], ignore_index=True)
 
 
+def when_right(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean skill of every method over all rows, and over those that the model predicts right.
+
+    Over the cells in which both are known, of all ranked methods alike; empty where nothing is classified.
+    """
+    both = scores[scores["skill_right"].notna()]
+    whole = skills(both, RANKED_BY)
+    if whole.empty:
+        return pd.DataFrame()
+    parts = skills(both.assign(skill=both["skill_right"]), RANKED_BY)
+    common = shared(whole)
+    return pd.DataFrame(
+        {"all rows": clustered(common), "rows right": clustered(parts.loc[common.index, list(common)])}
+    )
+
+
 def leaderboards(tables: Tables) -> dict[str, pd.DataFrame]:
     """The overall leaderboard, and one for each dataset where there are several."""
     names = list(dict.fromkeys(tables.scores["dataset"]))

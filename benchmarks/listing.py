@@ -72,9 +72,9 @@ def entries(kind: str) -> list[dict[str, Any]]:
     rows = [_plugin(plugin) for plugin in registry]
     lacking = [
         {"kind": registry.kind, "name": name, "available": False, "summary": f"unavailable: {why}"}
-        for name, why in sorted(registry.unavailable.items())
+        for name, why in registry.unavailable.items()
     ]
-    return rows + lacking
+    return sorted(rows + lacking, key=lambda row: row["name"])
 
 
 def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:

@@ -44,6 +44,16 @@ def cost_key(unit: Unit, method: Setting) -> str:
     return digest(unit.key, method.key)
 
 
+def pictures_key(unit: Unit) -> str:
+    """Key of the rows of a unit that are kept to be looked at."""
+    return digest(unit.key, "pictures")
+
+
+def maps_key(unit: Unit, method: Setting) -> str:
+    """Key of a method's maps of these rows."""
+    return digest(unit.key, "maps", method.key)
+
+
 def working(where: dict[str, Any], model: str, method: str = "") -> Record:
     """Word of what is now at work."""
     parts = (where["dataset"], where["parameters"], where["noise"], model, method)

@@ -1,4 +1,4 @@
-"""Results folder -> leaderboard.csv and leaderboard.md."""
+"""Results folder -> leaderboard.csv, leaderboard.md and, where there are any, pictures."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
+from . import gallery, trust
 from . import leaderboard as lead
-from . import trust
 from .leaderboard import Tables
 from .registry import AssayError
 from .spec import parse
@@ -56,7 +56,9 @@ def load(folder: Path) -> Tables:
 
 
 def write(folder: Path) -> dict[str, pd.DataFrame]:
-    """Make all tables of a results folder from its ledger; hand its leaderboards back, `overall` first.
+    """Make all tables and pictures of a results folder from its ledger; hand its leaderboards back.
+
+    `overall` is the first of these.
 
     Raises:
         AssayError: there is no ledger, or it cannot be read, or it holds nothing.
@@ -79,6 +81,7 @@ def write(folder: Path) -> dict[str, pd.DataFrame]:
     if len(tables.agreement):
         matrices = lead.agreement_matrices(tables.agreement)
         write_atomically(folder / "agreement_matrices.csv", matrices.to_csv(index=False))
+    gallery.write(folder)
     return boards
 
 
@@ -131,6 +134,7 @@ def markdown(tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, An
         "Skill by noise": lead.mean_skill(scores, ["dataset", "noise"]),
         "Skill by model": lead.mean_skill(scores, ["model"]),
         "Skill by metric": lead.mean_skill(scores, ["metric"]),
+        "Skill over the rows that the model predicts right": lead.when_right(scores),
         "Agreement between methods (Spearman)": _beside_skill(tables, boards["overall"]),
     }
     best_first = boards["overall"]["method"]

@@ -10,10 +10,21 @@ from typing import Any, TypeAlias
 
 from .evaluation import run_unit
 from .grid import REGISTRIES, Cell, Unit
-from .records import Record, cost_key, facts_key, facts_row, failed, problem_key, scoring_key
+from .records import (
+    Record,
+    cost_key,
+    facts_key,
+    facts_row,
+    failed,
+    maps_key,
+    pictures_key,
+    problem_key,
+    scoring_key,
+)
 from .registry import AssayError, Plugin, load_file, near_miss
 from .spec import Setting
 from .store import Ledger
+from .thumbnails import SEED
 from .workers import Pool, WorkerDied
 
 Plan: TypeAlias = Mapping[Unit, Sequence[Cell]]
@@ -86,6 +97,9 @@ def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         for cell in cells:
             yield cell.key, "scores" if cell.other is None else "agreement"
         yield from ((cost_key(unit, method), "costs") for method in _methods(cells))
+        if unit.seed == SEED:
+            yield pictures_key(unit), "pictures"
+            yield from ((maps_key(unit, method), "maps") for method in _methods(cells))
         yield from ((scoring_key(unit, m), "scoring") for m in dict.fromkeys(c.metric for c in cells))
     problems = {unit.problem: unit for unit in plan}
     yield from ((problem_key(unit), "problems") for unit in problems.values())

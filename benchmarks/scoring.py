@@ -17,10 +17,22 @@ from .grid import Cell, Unit
 from .metering import Rows, watch
 from .plugin import METHODS, METRICS, Case, NotApplicable, Problem
 from .randomness import rng_for
-from .records import Record, cost_key, failed, place, row_of, scoring_key, unscored, working
+from .records import (
+    Record,
+    cost_key,
+    failed,
+    maps_key,
+    pictures_key,
+    place,
+    row_of,
+    scoring_key,
+    unscored,
+    working,
+)
 from .shared import Store
 from .spec import Setting
 from .terms import aim
+from .thumbnails import SEED, thumbnails
 from .yardstick import Aim, Memo, Remembered, Train, Yardstick
 
 
@@ -53,9 +65,13 @@ class Explained:
         model = copy.deepcopy(model)  # an oracle is the problem's own, and stays uncounted there
         with torch.no_grad():
             # argmax over one output is 0: regression explains output 0
-            target = model(x).argmax(1)
+            outputs = model(x)
+            target = outputs.argmax(1)
+        classes = problem.task == "classification"
+        self.right = (target == problem.y[problem.explained]).numpy() if classes else None
         rng = rng_for("case", unit.key)
         self.unit = unit
+        self.thumbnails = thumbnails(problem, outputs) if unit.seed == SEED else None
         self.learned = learned
         self.fit = fit
         case = Case(
@@ -84,10 +100,12 @@ class Explained:
     def records(self, cells: Sequence[Cell]) -> Iterator[Record]:
         """Explain and score; every record is final when it is yielded."""
         where = place(self.unit)
+        yield from self._pictures()
         for method in dict.fromkeys(m for c in cells for m in (c.method, c.other) if m is not None):
             yield working(where, self.unit.model.text, method.text)
             self.maps[method] = attribute(method, self.unit.model, self.case, self.unit.key)
             yield from self._cost(method)
+            yield from self._maps(method)
             for cell in cells:
                 if cell.other is None and cell.method == method:
                     yield self._record(cell)
@@ -97,6 +115,21 @@ class Explained:
         for metric, found in self.scoring.items():
             row = where | {"metric": metric.text, "version": metric.version, **dataclasses.asdict(found)}
             yield Record("scoring", scoring_key(self.unit, metric), row)
+
+    def _pictures(self) -> Iterator[Record]:
+        """The rows that people look at."""
+        if self.thumbnails is not None:
+            version = f"{self.unit.dataset.version}/{self.unit.model.version}"
+            row = place(self.unit) | self.thumbnails.about | {"version": version}
+            yield Record("pictures", pictures_key(self.unit), row)
+
+    def _maps(self, method: Setting) -> Iterator[Record]:
+        """What the method made of them."""
+        values = self.maps[method].values
+        if self.thumbnails is not None and values is not None:
+            row = place(self.unit) | {"method": method.text, "map": self.thumbnails.maps(values)}
+            row |= {"control": METHODS[method.name].facts["control"], "version": method.version}
+            yield Record("maps", maps_key(self.unit, method), row)
 
     def _cost(self, method: Setting) -> Iterator[Record]:
         found = self.maps[method]
@@ -151,7 +184,11 @@ class Explained:
         if metric["ceiling"] == "none":
             score = stats.unscaled(value, chance)
         else:
-            score = stats.score(value, chance, ceiling, rises=metric["best"] > metric["worst"])
+            rises = metric["best"] > metric["worst"]
+            if self.right is None:
+                score = stats.score(value, chance, ceiling, rises)
+            else:
+                score = stats.split_score(value, chance, ceiling, rises, self.right)
         return self._row(score) | {"reason": found.reason}
 
     def _agreement(self, cell: Cell) -> dict[str, Any]:

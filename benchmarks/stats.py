@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 LEVEL = 0.95
 DRAWS = 2000  # of the bootstrap
@@ -27,6 +27,8 @@ class Score:
     rows: int
     nan_rows: int
     verdict: Verdict
+    rows_right: int | None = None  # of these, that the model predicts right; None where that is not known
+    skill_right: float = float("nan")  # over them alone
 
 
 def score(
@@ -60,6 +62,24 @@ def score(
     if gap < 0:
         return Score(v, c, top, np.nan, rows, nan_rows, "broken")
     return Score(v, c, top, (v - c) / (top - c), rows, nan_rows, "ok")
+
+
+def split_score(
+    value: Float[np.ndarray, " n"],
+    chance: Float[np.ndarray, "draws n"],
+    ceiling: Float[np.ndarray, " n"],
+    rises: bool,
+    right: Bool[np.ndarray, " explained"],
+) -> Score:
+    """`score`, with what it is over the rows that the model predicts right beside it.
+
+    A metric that judges all rows together has one value, which cannot be split.
+    """
+    found = score(value, chance, ceiling, rises)
+    if len(value) != len(right):
+        return found
+    part = score(value[right], chance[:, right], ceiling[right], rises)
+    return dataclasses.replace(found, rows_right=part.rows, skill_right=part.skill)
 
 
 def unscaled(value: Float[np.ndarray, " n"], chance: Float[np.ndarray, "draws n"]) -> Score:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from .registry import AssayError
 
-SCHEMA = 3
+SCHEMA = 4
 FILE = "ledger.sqlite"
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
@@ -21,6 +21,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
             "skill",
             "rows",
             "nan_rows",
+            "rows_right",
+            "skill_right",
             "status",
             "reason",
             "version",
@@ -54,9 +56,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("dataset", "parameters", "noise", "model", "metric", "seed"),
         *("cells", "seconds", "model_rows", "version"),
     ),
+    "pictures": (
+        *("dataset", "parameters", "noise", "model", "seed"),
+        *("inputs", "relevant", "labels", "predictions", "version"),
+    ),
+    "maps": ("dataset", "parameters", "noise", "model", "method", "seed", "map", "control", "version"),
     "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
 }
-ADDED = {"control": float("nan")}  # columns that older tables lack, and what is said there: not known
+ADDED = dict.fromkeys(
+    ("control", "rows_right", "skill_right"), float("nan")
+)  # columns that older tables lack, and what is said there: not known
+SHOWN = ("pictures", "maps")  # tables that are drawn and not exported
 TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
     "dataset",
@@ -72,7 +82,17 @@ TEXT = (
     "version",
 )
 NO_VALUE = {"budget": "", "value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
-    ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"), ""
+    (
+        "rows_right",
+        "skill_right",
+        "mae",
+        "mae_of_mean",
+        "accuracy",
+        "accuracy_of_mode",
+        "quality",
+        "completeness_error",
+    ),
+    "",
 )  # an empty text is a text: only these columns can lack a number
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; those that are timed have it
 
@@ -184,8 +204,8 @@ class Ledger:
         return pd.DataFrame(rows, columns=list(COLUMNS[name]))
 
     def export(self) -> None:
-        """Write every table as <name>.csv; but for those that are timed, equal to the bit for a seed."""
-        for name in COLUMNS:
+        """Write every table that is not drawn as <name>.csv; if not timed, equal to the bit for a seed."""
+        for name in (name for name in COLUMNS if name not in SHOWN):
             frame = self.table(name)
             if name not in TIMED:
                 frame = frame.drop(columns=MEASURED, errors="ignore")

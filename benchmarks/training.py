@@ -203,9 +203,9 @@ def _epochs(
     for _ in range(epochs):
         net.train()
         order = torch.randperm(len(x), generator=rng) if steps > 1 else torch.arange(len(x))
-        for xb, yb in zip(x[order].split(batch), y[order].split(batch), strict=True):
+        for rows in order.split(batch):
             optimiser.zero_grad()
-            loss(net, xb.to(device), yb.to(device)).backward()
+            loss(net, x[rows].to(device), y[rows].to(device)).backward()
             optimiser.step()
             if schedule is not None:
                 schedule.step()

@@ -20,7 +20,7 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # linear in all that they get, two branches too, or the choice of one of it; reshaping is too, and its shapes
 # differ, which rules out captum's identity rule
 LINEAR = (
-    *(nn.Flatten, nn.Unflatten, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
+    *(nn.Flatten, nn.Unflatten, nn.ConstantPad1d, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
     *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d),
     *(nn.AdaptiveAvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     *(Sum, Join),

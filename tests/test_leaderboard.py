@@ -19,6 +19,7 @@ from assay.benchmarks.leaderboard import (
     shared,
     skills,
     summary,
+    when_right,
 )
 from assay.benchmarks.store import COLUMNS
 
@@ -213,6 +214,19 @@ def test_noise_levels_of_one_function_are_no_independent_problems():
     """
     once, five = (board(functions(n)).loc["a", ["low", "high"]] for n in (1, 5))
     assert five["high"] - five["low"] == pytest.approx(once["high"] - once["low"], rel=0.05)
+
+
+def test_skill_where_the_model_is_right_stands_beside_that_over_all_rows_of_the_same_cells():
+    rows = [
+        score("a", 0.4, skill_right=0.6, seed=0),
+        score("a", 0.9, skill_right=math.nan, seed=1),  # of a regression, say: in neither column
+        score("b", 0.2, skill_right=0.1, seed=0),
+        score("b", 0.8, skill_right=math.nan, seed=1),
+    ]
+    found = when_right(table("scores", rows))
+    assert found.loc["a"].tolist() == pytest.approx([0.4, 0.6])
+    assert found.loc["b"].tolist() == pytest.approx([0.2, 0.1])
+    assert when_right(table("scores", rows[1::2])).empty
 
 
 def test_each_dataset_has_a_board_of_its_own_beside_the_whole():
