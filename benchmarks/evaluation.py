@@ -82,7 +82,9 @@ def fitted(setting: Setting, problem: Problem, rng: Generator) -> nn.Module:
     """A model of this kind, fitted to the problem; in eval mode."""
     with seeded(rng):
         model: nn.Module = MODELS[setting.name].function(problem, rng, **setting.params)
-    movable = not {"linear", "trees"} & set(MODELS[setting.name].facts["has"])  # methods look at what these are
+    movable = not {"linear", "trees"} & set(
+        MODELS[setting.name].facts["has"]
+    )  # methods look at what these are
     return placed(model.eval(), problem) if movable else model.eval()
 
 
