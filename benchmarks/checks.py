@@ -1,5 +1,6 @@
 """What every plug-in must satisfy.  `pytest` runs these on our plug-ins, `check` on yours."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
@@ -93,11 +94,22 @@ def oracle_ignores_the_irrelevant(plugin: Plugin[Any]) -> None:
     assert (slope[relevant] > 0).all(), "the oracle ignores a feature that is masked as relevant"
 
 
-def _trained(plugin: Plugin[Any], problem: Problem, seed: int = 0) -> nn.Module:
-    rng = Generator().manual_seed(seed)
+def _trained(function: Callable[..., nn.Module], problem: Problem) -> nn.Module:
+    rng = Generator().manual_seed(0)
     with seeded(rng):
-        model: nn.Module = plugin.function(problem, rng)
-    return model
+        return function(problem, rng)
+
+
+def _problem(shape: tuple[int, ...] | None, classes: int) -> Problem:
+    return linear_problem(classes) if shape is None else pattern_problem(shape, classes)
+
+
+@functools.cache
+def _trained_once(
+    function: Callable[..., nn.Module], shape: tuple[int, ...] | None, classes: int
+) -> nn.Module:
+    """Several checks look at one model; none may alter it."""
+    return _trained(function, _problem(shape, classes))
 
 
 def _simple(plugin: Plugin[Any], classes: int) -> tuple[Problem, nn.Module]:
@@ -107,9 +119,8 @@ def _simple(plugin: Plugin[Any], classes: int) -> tuple[Problem, nn.Module]:
         NotApplicable: there is none.
     """
     for shape in (None, (3, 16, 16), (2, 512)):
-        problem = linear_problem(classes) if shape is None else pattern_problem(shape, classes)
         try:
-            return problem, _trained(plugin, problem)
+            return _problem(shape, classes), _trained_once(plugin.function, shape, classes)
         except NotApplicable as why:
             reason = why
     raise reason
@@ -141,7 +152,7 @@ def same_seed_same_model(plugin: Plugin[Any]) -> None:
     """Two trainings from one seed predict the same, in eval mode, and leave the data as it was."""
     problem, first = _simple(plugin, 1)
     before = problem.x.clone()
-    again = _trained(plugin, problem)
+    again = _trained(plugin.function, problem)
     assert torch.equal(first(problem.x), again(problem.x)), "two trainings from one seed differ"
     assert not any(m.training for m in first.modules()), "call eval() before returning the model"
     assert torch.equal(problem.x, before), "training changed the data"

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
@@ -138,6 +139,7 @@ def _serve(pipe: Connection, work: Work[Any, Any], prepare: Callable[[], None]) 
                 pipe.send(("record", record))
             pipe.send(("done", None))
     except AssayError as error:
-        pipe.send(("error", error))
+        with suppress(OSError):  # another worker met it first, and the parent has hung up
+            pipe.send(("error", error))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         pass  # the parent is gone or stopping: so are we

@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 load_plugins()
 FORMULA = "sin(a) + a * b + c**2 / 2"  # which a line fits somewhat
 DATA = f"symbolic[formula='{FORMULA}',columns=5,rows=400,explained=10]"
-OF_PICTURES = {"box_iou", "earth_mover"}
+OF_PICTURES = {"box_iou", "channel_share", "earth_mover"}
 TRUTH_METRICS = [m.name for m in METRICS if m.facts["family"] == "ground truth" and m.name not in OF_PICTURES]
 HEAD = """
 import copy

@@ -16,12 +16,19 @@ COMMAND = [
     *("--model", "linear", "--model", "oracle"),
     *(word for method in METHODS for word in ("--method", method)),
 ]
+PICTURES = [
+    *COMMAND[:6],
+    *("--dataset", "vision[position=[fixed,random],train=60,explained=4,side=16,size=8]"),
+    *("--model", "cnn[epochs=1,depth=1]", "--metric", "box_iou", "--metric", "attribution_mass"),
+    *("--metric", "deletion", "--metric", "spearman", "--method", "occlusion", "--method", "rise[budget=60]"),
+    *(word for method in ["random", "edge_detector", "grad_cam", "lime"] for word in ("--method", method)),
+]
 TABLES = ("scores.csv", "agreement.csv", "models.csv", "problems.csv")
 
 
-def run(folder, jobs):
-    subprocess.run([*COMMAND, "--out", folder, "--jobs", str(jobs)], check=True, capture_output=True)
-    return {name: (folder / name).read_bytes() for name in TABLES}
+def run(folder, jobs, command=COMMAND, files=TABLES):
+    subprocess.run([*command, "--out", folder, "--jobs", str(jobs)], check=True, capture_output=True)
+    return {name: (folder / name).read_bytes() for name in files}
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +44,16 @@ def finished(folder):
     return count
 
 
-def killed_in_the_middle(folder, jobs):
+def killed_in_the_middle(folder, jobs, command=COMMAND, size=600_000):
     """Start the run, and kill it, workers and all, when some cells are written and some are not."""
     process = subprocess.Popen(
-        [*COMMAND, "--out", folder, "--jobs", str(jobs)],
+        [*command, "--out", folder, "--jobs", str(jobs)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
     journal = folder / "ledger.sqlite-wal"
-    while not journal.exists() or journal.stat().st_size < 600_000:  # about a hundred cells
+    while not journal.exists() or journal.stat().st_size < size:  # as written, about a hundred cells
         assert process.poll() is None, "the run was over before it could be killed"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
@@ -60,6 +67,14 @@ def test_killed_and_resumed_is_the_same_to_the_bit(tmp_path, uninterrupted, jobs
     count = finished(folder)
     assert 0 < count < 16 * 5 * 10
     assert run(folder, jobs) == uninterrupted
+
+
+def test_killed_and_resumed_pictures_are_the_same_to_the_bit_and_to_the_pixel(tmp_path):
+    files = (*TABLES, "gallery.png")
+    whole = run(tmp_path / "whole", 2, PICTURES, files)
+    killed_in_the_middle(tmp_path / "run", 2, PICTURES, 250_000)
+    assert 0 < finished(tmp_path / "run") < 4 * 6 * 3
+    assert run(tmp_path / "run", 2, PICTURES, files) == whole
 
 
 def test_two_workers_write_what_one_process_writes(tmp_path, uninterrupted):

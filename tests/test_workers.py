@@ -1,6 +1,7 @@
 """Records from worker processes: in order, to the last one, whatever becomes of the worker."""
 
 import importlib
+import multiprocessing
 import os
 import sys
 import time
@@ -223,6 +224,17 @@ def test_what_the_user_did_wrong_reaches_the_user_and_ends_the_others(deeds):
         pids.extend(record for task, record in records if task == "wait")
     assert all(is_gone(pid) for pid in pids)
     assert not deeds.SURVIVED.exists()
+
+
+def test_a_worker_that_has_the_same_to_say_when_nobody_listens_is_silent():
+    """Two workers may meet one error; the parent hangs up after the first."""
+    ours, theirs = multiprocessing.Pipe()
+
+    def refuse():
+        ours.close()
+        raise AssayError("cannot be had; do something else.")
+
+    workers._serve(theirs, iter, refuse)  # raises nothing
 
 
 def test_what_is_wrong_before_the_first_task_reaches_the_user(deeds):
