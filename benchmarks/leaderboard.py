@@ -111,9 +111,8 @@ def when_right(scores: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     parts = skills(both.assign(skill=both["skill_right"]), RANKED_BY)
     common = shared(whole)
-    return pd.DataFrame(
-        {"all rows": clustered(common), "rows right": clustered(parts.loc[common.index, list(common)])}
-    )
+    both_ways = {"all rows": common, "rows right": parts.loc[common.index, list(common)]}
+    return pd.DataFrame({title: clustered(wide) for title, wide in both_ways.items()}).rename_axis("method")
 
 
 def leaderboards(tables: Tables) -> dict[str, pd.DataFrame]:
