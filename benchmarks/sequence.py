@@ -94,7 +94,9 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Float[Tensor, "n steps width"]) -> Float[Tensor, "n steps hidden"]:
         """The states of its last layer."""
-        states: Tensor = self.net(x)[0]
+        # on a GPU, cuDNN's recurrent layers have no gradient in eval mode, in which they are explained
+        with torch.backends.cudnn.flags(enabled=self.training):
+            states: Tensor = self.net(x)[0]
         return states
 
 
