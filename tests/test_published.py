@@ -78,9 +78,9 @@ def test_on_the_exact_function_an_exact_method_has_no_error_to_speak_of(method):
 
 
 def test_every_method_has_scores_in_a_committed_table():
-    """Of tables, of pictures or of sound, with some parameters."""
+    """Of tables or of pictures, with some parameters."""
     scored = set()
-    for suite in ("methods", "vision", "audio"):
+    for suite in ("methods", "vision"):
         scores = report.read_table(QUICK.parent / suite, "scores")
         assert len(scores), suite
         assert "failed" not in set(scores["status"]), suite
