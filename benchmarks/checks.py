@@ -44,16 +44,21 @@ def needs_files(plugin: Plugin[Any]) -> bool:
     return plugin.kind == "dataset" and plugin.defaults.get("path", "") is None
 
 
-def _draw(plugin: Plugin[Any], seed: int, **given: Any) -> Problem:
+def _draw(function: Callable[..., Problem], seed: int) -> Problem:
     rng = Generator().manual_seed(seed)
     with seeded(rng):
-        problem: Problem = plugin.function(rng, **given)
-    return problem
+        return function(rng)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_once(function: Callable[..., Problem]) -> Problem:
+    """Several checks look at one problem; none may alter it."""
+    return _draw(function, 0)
 
 
 def same_seed_same_data(plugin: Plugin[Any]) -> None:
     """The generator is the only source of randomness, and it is used."""
-    first, again, other = _draw(plugin, 0), _draw(plugin, 0), _draw(plugin, 1)
+    first, again, other = _drawn_once(plugin.function), _draw(plugin.function, 0), _draw(plugin.function, 1)
     for name in ("x", "y"):
         assert torch.equal(getattr(first, name), getattr(again, name)), f"{name} differs for the same seed"
     assert not torch.equal(first.x, other.x), "seeds 0 and 1 draw the same data"
@@ -61,7 +66,7 @@ def same_seed_same_data(plugin: Plugin[Any]) -> None:
 
 def data_is_well_formed(plugin: Plugin[Any]) -> None:
     """float32 features, finite, with class indices or float targets, and a mask with something irrelevant."""
-    problem = _draw(plugin, 0)
+    problem = _drawn_once(plugin.function)
     assert problem.x.dtype == torch.float32, f"x must be float32, got {problem.x.dtype}"
     assert problem.x.isfinite().all(), "x has values that are NaN or infinite"
     assert problem.y.isfinite().all(), "y has values that are NaN or infinite"
@@ -79,7 +84,7 @@ def noise_axes_are_parameters(plugin: Plugin[Any]) -> None:
 
 def oracle_ignores_the_irrelevant(plugin: Plugin[Any]) -> None:
     """The exact function has no slope in features that the mask calls irrelevant, and one in the others."""
-    problem = _draw(plugin, 0)
+    problem = _drawn_once(plugin.function)
     if problem.oracle is None:
         return
     x = problem.x[problem.explained].double().requires_grad_()

@@ -1,6 +1,7 @@
 """The command line as users meet it: what it does, and what it says when they are wrong."""
 
 import json
+import shutil
 import sys
 
 import pandas as pd
@@ -38,12 +39,22 @@ def assay(monkeypatch, capsys, tmp_path):
     return call
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished tiny run, made once."""
+    folder = tmp_path_factory.mktemp("finished") / "a"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["assay", *map(str, (*TINY, *THREE, "--out", folder))])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+    assert stop.value.code == 0
+    return folder
+
+
 @pytest.fixture
-def results(assay, tmp_path):
-    """A finished tiny run."""
-    code, _, err = assay(*TINY, *THREE, "--out", tmp_path / "a")
-    assert code == 0, err
-    return tmp_path / "a"
+def results(finished, tmp_path):
+    """A copy of it, for a test to do with as it likes."""
+    return shutil.copytree(finished, tmp_path / "a")
 
 
 def test_run_writes_every_table(results):
