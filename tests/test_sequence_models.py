@@ -2,21 +2,23 @@
 
 import math
 import sys
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from assay import models
+from assay import methods, models
 from assay.benchmarks.linear_task import linear_problem, pattern_problem
-from assay.benchmarks.plugin import MODELS, NotApplicable
+from assay.benchmarks.plugin import METHODS, MODELS, Case, NotApplicable
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.sequence import SOUND, Recurrent, fitted, front_end, read_out
 from assay.benchmarks.transformer import Tokens
 
 torch.set_num_threads(1)
 MODELS.discover(models)
+METHODS.discover(methods)
 NAMES = ("rnn", "lstm", "tcn", "transformer_1d")
 SMALL = {"hidden": 8, "layers": 2, "epochs": 1}
 
@@ -264,3 +266,27 @@ def test_every_step_of_the_transformer_takes_from_all_of_its_own_row():
     slope = torch.autograd.grad(blocks(x)[1, 0].square().sum(), x)[0]
     assert slope[1].abs().amax(1).all()
     assert not slope[[0, 2]].any()
+
+
+def test_relevance_goes_both_ways_round_a_block_of_dilated_convolutions():
+    """Without biases it adds up to the output; past a sum that is no layer captum's is lost."""
+    net = trained("tcn", sound()).double()
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm1d):
+            layer.running_mean.zero_()
+        if getattr(layer, "bias", None) is not None:
+            layer.bias.data.zero_()
+    x, target = clips().double(), torch.arange(6) % 3
+    case = Case(
+        model=net,
+        x=x,
+        target=target,
+        baseline=torch.zeros_like(x[0]),
+        background=x,
+        groups=None,
+        rng=torch.Generator(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = METHODS["lrp"].function(case, epsilon=1e-12)
+    torch.testing.assert_close(found.flatten(1).sum(1), case.output(x), rtol=1e-3, atol=1e-6)
