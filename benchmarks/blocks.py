@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .plugin import NotApplicable, Problem
+from .problem import Problem, as_picture
 
 Pictures = Float[Tensor, "n channels height width"]
 PUBLISHED = 128  # places along the shorter side from which on a published stem is used as it is
@@ -17,10 +17,7 @@ def picture_shape(problem: Problem) -> tuple[int, int, int]:
     Raises:
         NotApplicable: they are no pictures.
     """
-    shape = tuple(problem.x.shape[1:])
-    if len(shape) != 3:
-        raise NotApplicable(f"takes pictures, [channels, height, width], and gets features of shape {shape}")
-    return shape
+    return as_picture(tuple(problem.x.shape[1:]))
 
 
 class Sum(nn.Module):

@@ -82,10 +82,8 @@ def fitted(setting: Setting, problem: Problem, rng: Generator) -> nn.Module:
     """A model of this kind, fitted to the problem; in eval mode."""
     with seeded(rng):
         model: nn.Module = MODELS[setting.name].function(problem, rng, **setting.params)
-    movable = not {"linear", "trees"} & set(
-        MODELS[setting.name].facts["has"]
-    )  # methods look at what these are
-    return placed(model.eval(), problem) if movable else model.eval()
+    looked_into = {"linear", "trees"} & set(MODELS[setting.name].facts["has"])  # so it must stay what it is
+    return model.eval() if looked_into else placed(model.eval(), problem)
 
 
 def model_quality(problem: Problem, model: nn.Module) -> dict[str, float]:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from .perturb import in_blocks, rows_at_once
 from .plugin import Case, Labels, NotApplicable, Samples
+from .problem import as_picture
 
 Activations: TypeAlias = Float[Tensor, "n channels high wide"]
 PlaceMaps: TypeAlias = Float[Tensor, "n high wide"]
@@ -29,10 +30,7 @@ def picture_size(case: Case) -> tuple[int, int]:
     Raises:
         NotApplicable: the features are none.
     """
-    shape = tuple(case.baseline.shape)
-    if len(shape) != 3:
-        raise NotApplicable(f"takes pictures, [channels, height, width], and gets features of shape {shape}")
-    return shape[1], shape[2]
+    return as_picture(tuple(case.baseline.shape))[1:]
 
 
 def layer_maps(case: Case, layer: int, rule: Rule) -> PlaceMaps:

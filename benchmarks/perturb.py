@@ -87,6 +87,15 @@ def _through(case: Case, rows: slice, x: Tensor, *, every: bool) -> Tensor:
     return outputs.gather(1, chosen).view(n, m)
 
 
+def slopes(case: Case, x: Samples, target: Labels) -> Samples:
+    """The derivative of the explained output of these rows in each of their features."""
+    at = x.detach().clone().requires_grad_()
+    outputs = case.model(at.clone()).gather(
+        1, target[:, None]
+    )  # the model may begin with an operation in place
+    return torch.autograd.grad(outputs.sum(), at)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Predicted:
     """The recipe for all outputs of the model for every row of a case; float64."""

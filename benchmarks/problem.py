@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .signals import NotApplicable
 from .terms import Task
 
 Samples: TypeAlias = Float[Tensor, "n *feature"]
@@ -15,6 +17,24 @@ Labels: TypeAlias = Int[Tensor, " n"]
 Targets: TypeAlias = Float[Tensor, " n"] | Int[Tensor, " n"]
 Outputs: TypeAlias = Float[Tensor, "n outputs"]
 Scores: TypeAlias = Float[Tensor, " n"]
+
+
+def as_picture(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width of features of this shape.
+
+    Raises:
+        NotApplicable: they are no pictures.
+    """
+    if len(shape) != 3:
+        raise NotApplicable(f"takes pictures, [channels, height, width], and gets features of shape {shape}")
+    return shape[0], shape[1], shape[2]
+
+
+def square_units(channels: int, height: int, width: int, side: int) -> Int[Tensor, "channels height width"]:
+    """The unit of every feature of a picture: the square of places that it is in, whatever its channel."""
+    across = -(-width // side)
+    units = torch.arange(height)[:, None] // side * across + torch.arange(width) // side
+    return units.expand(channels, -1, -1).clone()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

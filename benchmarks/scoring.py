@@ -185,10 +185,7 @@ class Explained:
             score = stats.unscaled(value, chance)
         else:
             rises = metric["best"] > metric["worst"]
-            if self.right is None:
-                score = stats.score(value, chance, ceiling, rises)
-            else:
-                score = stats.split_score(value, chance, ceiling, rises, self.right)
+            score = stats.split_score(value, chance, ceiling, rises, self.right)
         return self._row(score) | {"reason": found.reason}
 
     def _agreement(self, cell: Cell) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What networks of sound share: a front end of one convolution, and a read-out of the largest over time."""
 
-import dataclasses
 import math
 from typing import Final, TypeVar
 
@@ -9,12 +8,20 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from .plugin import NotApplicable, Problem
-from .training import LAID_OUT, Recipe, descend, plain_loss
+from .training import Recipe, descend, plain_loss
 
 N = TypeVar("N", bound=nn.Module)
 POOL: Final = 4  # steps of the convolution that become one of the sequence
 HEIGHT: Final = 0.6  # of the filters that a network begins with: batch norm undoes it, and steps are smaller
-SOUND: Final = dataclasses.replace(LAID_OUT, lr=3e-3, batch=32, patience=12, least_steps=200)
+SOUND: Final = Recipe(
+    lr=3e-3,
+    epochs=9,
+    batch=32,
+    weight_decay=0.1,
+    one_cycle=True,
+    patience=12,
+    least_steps=200,
+)
 
 
 def front_end(

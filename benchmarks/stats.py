@@ -69,14 +69,16 @@ def split_score(
     chance: Float[np.ndarray, "draws n"],
     ceiling: Float[np.ndarray, " n"],
     rises: bool,
-    right: Bool[np.ndarray, " explained"],
+    right: Bool[np.ndarray, " explained"] | None,
 ) -> Score:
     """`score`, with what it is over the rows that the model predicts right beside it.
 
     A metric that judges all rows together has one value, which cannot be split.
+
+    right: which these are; None where rows are not right or wrong, as in a regression.
     """
     found = score(value, chance, ceiling, rises)
-    if len(value) != len(right):
+    if right is None or len(value) != len(right):
         return found
     part = score(value[right], chance[:, right], ceiling[right], rises)
     return dataclasses.replace(found, rows_right=part.rows, skill_right=part.skill)

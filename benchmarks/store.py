@@ -63,9 +63,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "maps": ("dataset", "parameters", "noise", "model", "method", "seed", "map", "control", "version"),
     "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
 }
-ADDED = dict.fromkeys(
-    ("control", "rows_right", "skill_right"), float("nan")
-)  # columns that older tables lack, and what is said there: not known
+# columns that older tables lack, and what is said there: not known
+ADDED = dict.fromkeys(("control", "rows_right", "skill_right"), float("nan"))
 SHOWN = ("pictures", "maps")  # tables that are drawn and not exported
 TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
@@ -81,19 +80,12 @@ TEXT = (
     "estimand",
     "version",
 )
-NO_VALUE = {"budget": "", "value": "", "chance": "", "ceiling": "", "skill": ""} | dict.fromkeys(
-    (
-        "rows_right",
-        "skill_right",
-        "mae",
-        "mae_of_mean",
-        "accuracy",
-        "accuracy_of_mode",
-        "quality",
-        "completeness_error",
-    ),
-    "",
-)  # an empty text is a text: only these columns can lack a number
+# an empty text is a text: only these columns can lack a number
+LACKING = (
+    *("budget", "value", "chance", "ceiling", "skill", "rows_right", "skill_right"),
+    *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"),
+)
+NO_VALUE = dict.fromkeys(LACKING, "")
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; those that are timed have it
 
 Row: TypeAlias = Mapping[str, Any]

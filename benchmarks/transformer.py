@@ -2,13 +2,15 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .perturb import in_blocks, rows_at_once
+from .plugin import Case, Labels, Samples
 from .registry import AssayError
 from .signals import NotApplicable
 
@@ -185,6 +187,31 @@ def recorded(model: nn.Module) -> Iterator[list[Weights]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def token_maps(
+    case: Case, paths: Callable[[Samples, Labels], Float[Tensor, "#n to from"]]
+) -> Float[Tensor, "n *feature"]:
+    """What of every token reaches what the model reads out, in equal parts to the token's features.
+
+    paths: rows and their targets -> how much flows to each token from each.
+
+    Raises:
+        NotApplicable: it is not known where the model's tokens lie.
+    """
+    tokens = tokens_of(case.model)
+    parts = [
+        tokens.spread(tokens.read(paths(x, target)), x.shape[1:])
+        for x, target in in_blocks(case, rows_at_once(case))
+    ]
+    return torch.cat(parts)
+
+
+def attention_in(model: nn.Module, x: Samples) -> list[Weights]:
+    """Every layer's attention on these rows, the first layer's first."""
+    with torch.no_grad(), recorded(model) as layers:
+        model(x)
+    return layers
 
 
 def tokens_of(model: nn.Module) -> Tokens:

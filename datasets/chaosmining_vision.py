@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from ..benchmarks.plugin import Problem, dataset
+from ..benchmarks.problem import square_units
 from ..benchmarks.published import Condition, Counts, Entry, drawn
 from ..benchmarks.registry import AssayError
 
@@ -67,9 +68,6 @@ def chaosmining_vision(
     rows = drawn(path, condition, (*columns, *structured), counts, rng)
     first = train + validation
     x, relevant = _pictures(rows.entries, side, foreground)
-    height, width = x.shape[2:]
-    across = -(-width // patch)
-    units = torch.arange(height)[:, None] // patch * across + torch.arange(width) // patch
     return Problem(
         x=x,
         y=rows.y,
@@ -80,7 +78,7 @@ def chaosmining_vision(
         baseline=torch.zeros(x.shape[1:]),
         background=x[: min(BACKGROUND, train)],
         masks={"relevant": relevant[first : first + explained, None].expand(-1, 3, -1, -1)},
-        groups=units.expand(3, -1, -1).contiguous(),
+        groups=square_units(3, x.shape[2], x.shape[3], patch),
         facts=rows.facts,
     )
 

@@ -16,6 +16,7 @@ from torch.nn.functional import avg_pool2d
 
 from ..benchmarks.backdrops import photographs
 from ..benchmarks.plugin import Outputs, Problem, Samples, dataset
+from ..benchmarks.problem import square_units
 from ..benchmarks.registry import AssayError
 
 Scenario: TypeAlias = Literal["linear", "multiplicative", "translations_rotations", "xor"]
@@ -114,7 +115,6 @@ def tetromino(
         if scenario == "linear" and background == "correlated":
             weight = law.weights.diff(dim=0).flatten(0, 1).abs()
             masks["suppressor"] = (weight > NOTABLE * weight.max())[None] & ~masks["relevant"]
-    cells = torch.arange(side) // 8
     return Problem(
         x=x,
         y=y,
@@ -126,7 +126,7 @@ def tetromino(
         background=x[: min(BACKGROUND, n_train)],
         masks=masks,
         oracle=oracle,
-        groups=None if side == 8 else (8 * cells[:, None] + cells)[None],
+        groups=None if side == 8 else square_units(1, side, side, 8),
         facts=facts,
     )
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..benchmarks.backdrops import structured, uniform
 from ..benchmarks.drawing import SHAPES, colours, digits, shapes
 from ..benchmarks.plugin import Problem, dataset
+from ..benchmarks.problem import square_units
 from ..benchmarks.registry import AssayError
 
 
@@ -86,7 +87,7 @@ def vision(
         baseline=torch.zeros(3, side, side),
         background=(rest + added)[: min(20, train)].clone(),
         masks={"relevant": _on_channels(box), "foreground": _on_channels(opacity[shown] > 0)},
-        groups=_patches(side, patch),
+        groups=square_units(3, side, side, patch),
         facts={
             "snr_db": 10 * math.log10(float(added.square().mean() / rest.square().mean())),
             "chance": 1 / (int(label.max()) + 1),
@@ -118,9 +119,3 @@ def _pasted(
 
 def _on_channels(mask: Bool[Tensor, "n side side"]) -> Bool[Tensor, "n 3 side side"]:
     return mask[:, None].expand(-1, 3, -1, -1).clone()
-
-
-def _patches(side: int, patch: int) -> Int[Tensor, "3 side side"]:
-    """The unit of every feature: its patch, whatever its channel."""
-    along = torch.arange(side) // patch
-    return (along[:, None] * (int(along[-1]) + 1) + along).expand(3, -1, -1).clone()

@@ -1,10 +1,7 @@
 """The last layer's attention."""
 
-import torch
-
-from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, Samples, method
-from ..benchmarks.transformer import recorded, tokens_of
+from ..benchmarks.transformer import attention_in, token_maps
 
 
 @method(
@@ -21,9 +18,4 @@ def attention_last_layer(case: Case) -> Samples:
     reads the mean of tokens; in equal parts to the tokens' pixels.  By the last layer every token holds
     something of all others, and which output is explained is left out: take it as a baseline for rollout.
     """
-    tokens, blocks = tokens_of(case.model), []
-    for x, _ in in_blocks(case, rows_at_once(case)):
-        with torch.no_grad(), recorded(case.model) as layers:
-            case.model(x)
-        blocks.append(tokens.spread(tokens.read(layers[-1].mean(1)), x.shape[1:]))
-    return torch.cat(blocks)
+    return token_maps(case, lambda x, _: attention_in(case.model, x)[-1].mean(1))

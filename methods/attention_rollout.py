@@ -1,10 +1,11 @@
 """Attention rollout."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from ..benchmarks.perturb import in_blocks, rows_at_once
-from ..benchmarks.plugin import Case, Samples, method
-from ..benchmarks.transformer import recorded, tokens_of
+from ..benchmarks.plugin import Case, Labels, Samples, method
+from ..benchmarks.transformer import attention_in, token_maps
 
 
 @method(
@@ -22,12 +23,12 @@ def attention_rollout(case: Case) -> Samples:
     or the mean of all rows where the model reads the mean of tokens, goes to the tokens' pixels in equal
     parts.  Values layers and perceptrons are left out, and so is which output is explained.
     """
-    tokens, blocks = tokens_of(case.model), []
-    for x, _ in in_blocks(case, rows_at_once(case)):
-        with torch.no_grad(), recorded(case.model) as layers:
-            case.model(x)
-        paths = torch.eye(layers[0].shape[-1]).to(x)
+
+    def paths(x: Samples, _: Labels) -> Float[Tensor, "n to from"]:
+        layers = attention_in(case.model, x)
+        found = torch.eye(layers[0].shape[-1]).to(x)
         for layer in layers:
-            paths = (layer.mean(1) @ paths + paths) / 2
-        blocks.append(tokens.spread(tokens.read(paths), x.shape[1:]))
-    return torch.cat(blocks)
+            found = (layer.mean(1) @ found + found) / 2
+        return found
+
+    return token_maps(case, paths)

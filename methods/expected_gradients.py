@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge
 
-from ..benchmarks.perturb import rows_at_once
+from ..benchmarks.perturb import rows_at_once, slopes
 from ..benchmarks.plugin import Case, Samples, method
 
 
@@ -38,8 +38,7 @@ def expected_gradients(case: Case, *, budget: Annotated[int, Ge(1)] = 200) -> Sa
             start = case.background[turns[block]]
             way = case.x[block[0], None] - start
             at = place[block].view(*way.shape[:2], *[1] * (case.x.ndim - 1)).to(way)
-            x = (start + at * way).flatten(0, 1).requires_grad_()
-            chosen = case.target[block[0]].repeat_interleave(way.shape[1])[:, None]
-            (slope,) = torch.autograd.grad(case.model(x).gather(1, chosen).sum(), x)
+            chosen = case.target[block[0]].repeat_interleave(way.shape[1])
+            slope = slopes(case, (start + at * way).flatten(0, 1), chosen)
             values[block[0]] += (slope.view_as(way) * way).double().sum(1) / budget
     return values.to(case.x.dtype)

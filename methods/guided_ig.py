@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from jaxtyping import Float
 from torch import Tensor
 
-from ..benchmarks.perturb import in_blocks, rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once, slopes
 from ..benchmarks.plugin import Case, Labels, Samples, method
 
 EVEN = 1e-5  # slopes closer than this are equal up to rounding
@@ -59,9 +59,7 @@ def _along_the_path(case: Case, x: Samples, target: Labels, steps: int, fraction
 
 
 def _slope(case: Case, flat: Float[Tensor, "n features"], target: Labels) -> Float[Tensor, "n features"]:
-    x = flat.view(-1, *case.baseline.shape).clone().requires_grad_()
-    outputs = case.model(x).gather(1, target[:, None])
-    return torch.autograd.grad(outputs.sum(), x)[0].flatten(1)
+    return slopes(case, flat.view(-1, *case.baseline.shape), target).flatten(1)
 
 
 def _moved(

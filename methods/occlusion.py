@@ -48,7 +48,7 @@ def occlusion(
     if step > side:
         raise AssayError(
             f"stride cannot be {step} with a window of {side}, as places between would be left out: "
-            f"give a stride of 1 to {side}"
+            f"give a stride of 1 to {side}."
         )
     if len(shape) == 3:
         return over_channels(case, _lost(case, *(_windows(size, side, step) for size in shape[1:])))

@@ -30,12 +30,12 @@ def prediction_difference(
 
     SLIC cuts the picture into regions, twice as many from scale to scale.  In noise it finds but scattered
     pixels of like colours, and merges them all into one region: where it gives less than half as many as are
-    asked for, nearness counts ten times as much, and again, until they are next to squares.  A region is
-    excluded by drawing
-    its colours from a normal distribution with mean and covariance of the picture's border, which is taken
-    for background (Seo, Oh & Oh 2018).  Its value is the weight of evidence (Zintgraf et al. 2017), log
-    odds(class | x) - log odds(class | x without it), the probability without it being the mean over draws;
-    for a regression, output - mean output.  It is that of every pixel of the region.
+    asked for, nearness counts ten times as much, and again, until they are next to squares.
+
+    A region is excluded by drawing its colours from a normal distribution with mean and covariance of the
+    picture's border, which is taken for background (Seo, Oh & Oh 2018).  Its value is the weight of evidence
+    (Zintgraf et al. 2017), log odds(class | x) - log odds(class | x without it), the probability without it
+    being the mean over draws; for a regression, output - mean output.  It is that of all the region's pixels.
 
     coarsest: regions of the first scale, about.
     scales: of the regions.

@@ -1,12 +1,13 @@
 """Attention relevance weighted by gradients (Chefer et al. 2021)."""
 
+import functools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..benchmarks.perturb import in_blocks, rows_at_once
 from ..benchmarks.plugin import Case, Labels, Samples, method
-from ..benchmarks.transformer import recorded, tokens_of
+from ..benchmarks.transformer import recorded, token_maps
 
 
 @method(
@@ -26,11 +27,7 @@ def transformer_attribution(case: Case) -> Samples:
     class token, or in the mean of all rows where the model reads the mean of tokens, and goes to the tokens'
     pixels in equal parts.
     """
-    tokens, blocks = tokens_of(case.model), []
-    for x, target in in_blocks(case, rows_at_once(case)):
-        gained = _gained(case, x, target)
-        blocks.append(tokens.spread(tokens.read(gained), x.shape[1:]))
-    return torch.cat(blocks)
+    return token_maps(case, functools.partial(_gained, case))
 
 
 def _gained(case: Case, x: Samples, target: Labels) -> Float[Tensor, "n to from"]:

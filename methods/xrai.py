@@ -11,7 +11,7 @@ from skimage.segmentation import felzenszwalb
 from torch import Tensor
 
 from ..benchmarks.layermaps import over_channels, picture_size
-from ..benchmarks.perturb import in_blocks, rows_at_once
+from ..benchmarks.perturb import in_blocks, rows_at_once, slopes
 from ..benchmarks.plugin import Case, Labels, Samples, method
 
 DARKEST, BRIGHTEST = -1.0, 1.0  # of pictures
@@ -56,9 +56,7 @@ def _pixelwise(case: Case, x: Samples, target: Labels, steps: int) -> Samples:
     for filler in (DARKEST, BRIGHTEST):
         away, total = x - filler, torch.zeros_like(values)
         for step in range(steps):
-            point = (filler + (step + 0.5) / steps * away).requires_grad_()
-            outputs = case.model(point.clone()).gather(1, target[:, None])  # may operate in place
-            total += torch.autograd.grad(outputs.sum(), point)[0].double()
+            total += slopes(case, filler + (step + 0.5) / steps * away, target).double()
         values += total / steps * away.double() / 2
     return values
 

@@ -36,7 +36,7 @@ def cnn(
     layers: list[nn.Module] = []
     for _ in range(depth):
         layers += [*convolution(channels, width), *convolution(width, width)]
-        sides = shrink(layers, sides, kind=nn.MaxPool2d)
+        sides = shrink(layers, sides)
         channels, width = width, 2 * width
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, problem.outputs)]
     return descend(nn.Sequential(*layers), problem, rng, dataclasses.replace(LAID_OUT, epochs=epochs))

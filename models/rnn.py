@@ -21,8 +21,8 @@ def rnn(
     kernel: Annotated[int, Ge(1)] = 80,
     stride: Annotated[int, Ge(1)] = 16,
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
-    epochs: Annotated[int, Ge(1)] = 9,
-    decay: Annotated[float, Ge(0)] = 0.1,
+    epochs: Annotated[int, Ge(1)] = SOUND.epochs,
+    decay: Annotated[float, Ge(0)] = SOUND.weight_decay,
     shift: Annotated[float, Ge(0), Lt(1)] = 0.125,
 ) -> nn.Module:
     """One convolution, then recurrent layers (tanh), the largest state over time, and a linear layer.
