@@ -290,8 +290,8 @@ def evidence(a, relevant):
     return Evidence(case=case, attribution=a, masks={"relevant": torch.as_tensor(relevant)}, truth=a, **made)
 
 
-def share(a, relevant, metric="channel_share"):
-    return METRICS[metric].function(evidence(a, relevant)).tolist()
+def share(a, relevant, metric="channel_share", **given):
+    return METRICS[metric].function(evidence(a, relevant), **given).tolist()
 
 
 def test_the_share_is_of_sizes_and_of_whole_channels():
@@ -299,6 +299,18 @@ def test_the_share_is_of_sizes_and_of_whole_channels():
     assert share(a, [[[False, False], [True, True], [False, False]]]) == [0.3]
     assert share(a, [[[False, True], [False, False], [False, True]]]) == [0.7]
     assert share(a, [[[False, True], [False, False], [False, True]]], "attribution_mass") == [0.2]
+
+
+def test_the_net_share_is_of_what_each_channel_adds_up_to():
+    """What cancels within a channel counts for nothing; an even map scores as its sizes do."""
+    a, last = [[[1.0, -2.0], [0.0, 3.0], [-4.0, 4.0]]], [[[False, False], [True, True], [False, False]]]
+    assert share(a, last, net=True) == [3 / 4]
+    assert share(a, last) == [3 / 14]
+    even = [[[2.0, 2.0], [-5.0, -5.0], [0.5, 0.5]]]
+    assert share(even, last, net=True) == pytest.approx(share(even, last))
+    assert share([[[1.0, -1.0], [2.0, -2.0], [0.0, 0.0]]], last, net=True) == pytest.approx(
+        [1 / 3]
+    )  # nothing
 
 
 def test_zero_and_constant_maps_score_the_share_of_relevant_channels():
