@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,15 +10,29 @@ import pandas as pd
 from tabulate import tabulate
 
 from . import stats
+from .intervals import (
+    Sample,
+    drawn,
+    draws,
+    estimates,
+    rank_interval,
+)
 from .store import GROUP_ACCURACY
 
 PROBLEM = ["dataset", "parameters", "noise"]
 CLUSTER = ["dataset", "parameters"]  # one function at several noise levels is one problem, drawn once
-CELL = [*PROBLEM, "model", "metric", "seed"]  # what two methods must share to be compared
+CELL = [
+    *PROBLEM,
+    "model",
+    "metric",
+    "seed",
+    "model_seed",
+    "method_seed",
+]  # what two methods must share to be compared
+CODES = {"problem_code": CLUSTER, "condition_code": PROBLEM}
 RANKED_BY = "ground truth"
 IN_ITS_PLACE = "reliance"  # where no such metric was run: another truth, what models use, is not mixed in
 TRUTHS = (RANKED_BY, IN_ITS_PLACE)
-ERROR = "attribution_error"
 RANKED_SHARE = 0.25  # a method with fewer than this share of the usual cells is listed, not ranked
 
 
@@ -65,33 +79,54 @@ def shared(wide: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[common, [m for m in wide if m in ranked]]
 
 
+def sample(common: pd.DataFrame) -> Sample:
+    """The draws behind cells that all methods (columns) have, with where they belong in the index."""
+    where = common.index.to_frame(index=False)
+    codes = (where.groupby(by, sort=False).ngroup().to_numpy() for by in (CLUSTER, PROBLEM, ["seed"]))
+    return drawn(common.to_numpy(dtype=float), *codes)
+
+
+def blocks(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean skill of every ranked method (columns) on every draw (rows), over the cells that all share."""
+    common = shared(skills(scores, judge(scores)))
+    return common.groupby(level=[*PROBLEM, "seed"], sort=False).mean()
+
+
 def summary(wide: pd.DataFrame, scope: str) -> pd.DataFrame:
-    """Mean skill with its interval, and rank, of every method that has all the shared cells."""
+    """Mean skill and rank, with their intervals, of every method that has all the shared cells."""
     common = shared(wide)
-    problems = list(zip(*(common.index.get_level_values(level) for level in CLUSTER), strict=True))
-    seeds = list(common.index.get_level_values("seed"))
-    rows = []
-    for method in wide.columns:
-        if method not in common or common.empty:
-            rows.append((method, np.nan, np.nan, np.nan))
-            continue
-        clusters = stats.cluster_means(common[method].to_numpy(), problems, seeds)
-        low, high = stats.bootstrap_interval(clusters, generator(scope, method))
-        rows.append((method, stats.clustered_mean(clusters), low, high))
-    frame = pd.DataFrame(rows, columns=["method", "skill", "low", "high"])
+    columns = ["skill", "low", "high", "low_here", "high_here", "rank_low", "rank_high"]
+    frame = pd.DataFrame(np.nan, index=common.columns, columns=columns)
+    if len(common) and len(common.columns):
+        whole = sample(common)
+        frame[columns[:5]] = np.stack(estimates(whole), 1)
+        frame[columns[5:]] = np.stack(rank_interval(draws(whole, generator(scope))), 1)
+    frame = frame.reindex(wide.columns).rename_axis("method").reset_index()
     frame.insert(0, "rank", stats.ranks(frame["skill"].to_numpy()))
     return frame
 
 
+def placed(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with whose they are in numbers, for `mean_of` of any part of them."""
+    codes = {name: cells.groupby(by, sort=False).ngroup() for name, by in CODES.items()}
+    return cells.assign(**codes)
+
+
+def mean_of(cells: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """Mean of a column of placed cells, as of skills, with its interval on problems like these."""
+    if cells.empty:
+        return (float("nan"),) * 3
+    own = cells[[column]].to_numpy(dtype=float)
+    problem, condition, seed = (cells[name].to_numpy() for name in (*CODES, "seed"))
+    found = estimates(drawn(own, problem, condition, seed))
+    return float(found.mean[0]), float(found.low[0]), float(found.high[0])
+
+
 def clustered(common: pd.DataFrame) -> "pd.Series[float]":
     """Mean skill of every method over cells that all have, a problem counting once."""
-    problems = list(zip(*(common.index.get_level_values(level) for level in CLUSTER), strict=True))
-    seeds = list(common.index.get_level_values("seed"))
-    means = {
-        method: stats.clustered_mean(stats.cluster_means(common[method].to_numpy(), problems, seeds))
-        for method in common
-    }
-    return pd.Series(means, dtype=float)
+    if common.empty:
+        return pd.Series(np.nan, index=common.columns, dtype=float)
+    return pd.Series(sample(common).mean, index=common.columns)
 
 
 def generator(*parts: str) -> np.random.Generator:
@@ -101,13 +136,14 @@ def generator(*parts: str) -> np.random.Generator:
 
 def leaderboard(tables: Tables, scope: str) -> pd.DataFrame:
     """One row a method, best first."""
-    scores = tables.scores
+    scores, known = tables.scores, controls(tables.costs)
     board = summary(skills(scores, judge(scores)), scope)
     faith = summary(skills(scores, "faithfulness"), scope)
     board["faithfulness"] = faith["skill"]
-    board = board.merge(_agreement(tables.agreement, controls(tables.costs)), on="method", how="left")
+    board = board.merge(_agreement(tables.agreement, known), on="method", how="left")
     board = board.merge(_costs(tables.costs), on="method", how="left")
     board = board.merge(_counts(scores), on="method", how="left")
+    board["control"] = board["method"].isin(known)
     board["note"] = [_note(scores[scores["method"] == m]) for m in board["method"]]
     return board.sort_values(["skill", "method"], ascending=[False, True], ignore_index=True)
 
@@ -154,13 +190,13 @@ def controls(costs: pd.DataFrame) -> set[str]:
 
 def _agreement(agreement: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
     """Mean agreement of every method's maps with those of the other methods that are no controls."""
-    both = _both_ways(agreement, "spearman")
+    both = both_ways(agreement, "spearman")
     both = both[~both["other"].isin(controls)]
     means = both.groupby("method", as_index=False)[["skill"]].mean()
     return means.rename(columns={"skill": "agreement"})
 
 
-def _both_ways(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
+def both_ways(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Every pair twice, so that each method stands in the column `method` beside all others."""
     ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
     return pd.concat([ok, ok.rename(columns={"method": "other", "other": "method"})])
@@ -205,38 +241,6 @@ def _note(rows: pd.DataFrame) -> str:
     return "; ".join(notes.values())
 
 
-def exact_errors(tables: Tables) -> pd.DataFrame:
-    """How far every method's maps of the exact function are from what it estimates."""
-    scores = tables.scores
-    chosen = scores[(scores["model"] == "oracle") & (scores["metric"] == ERROR) & scores["value"].notna()]
-    by = chosen.groupby("method", sort=False)["value"]
-    found = by.agg(["mean", "max", "count"]).reset_index()
-    names = {"mean": "mean error", "max": "worst cell", "count": "cells"}
-    aims = tables.costs.drop_duplicates("method")[["method", "estimand"]]
-    found = aims.merge(found, on="method").rename(columns=names)
-    return found.sort_values(["mean error", "method"], ignore_index=True)
-
-
-def error_by_budget(scores: pd.DataFrame, budgets: Mapping[str, tuple[str, int]]) -> dict[str, pd.DataFrame]:
-    """Mean attribution error of every method (rows) at every budget (columns), for every noise level.
-
-    budgets: method as in the tables -> without its budget, and the budget.
-    """
-    chosen = scores[(scores["metric"] == ERROR) & scores["method"].isin(budgets)].copy()
-    chosen["plain"] = [budgets[m][0] for m in chosen["method"]]
-    chosen["budget"] = [budgets[m][1] for m in chosen["method"]]
-    chosen = chosen[chosen.groupby("plain")["budget"].transform("nunique") > 1]
-    curves = {}
-    for noise, part in chosen.groupby("noise", sort=False):
-        wide = part.pivot_table(
-            index=CELL, columns=["plain", "budget"], values="value", aggfunc="first", dropna=False
-        )
-        wide = wide.dropna(how="all").dropna(how="all", axis=1)
-        means = wide.mean().where(wide.notna().all())  # of the same cells for all, or of none
-        curves[str(noise)] = means.unstack("budget").dropna(how="all")
-    return curves
-
-
 def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFrame:
     """Mean skill of every method (rows) by `columns`, within each over the shared cells."""
     wide = skills(scores, judge(scores))
@@ -245,25 +249,6 @@ def mean_skill(scores: pd.DataFrame, columns: Sequence[Hashable]) -> pd.DataFram
         for key, part in wide.groupby(level=list(columns), sort=False)
     }
     return pd.DataFrame(parts).reindex(wide.columns).dropna(how="all")
-
-
-def agreement_matrix(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Mean agreement between every two methods, 0 for two random maps and 1 for equal ones."""
-    both = _both_ways(agreement, metric)
-    matrix = both.pivot_table(index="method", columns="other", values="skill", aggfunc="mean", sort=False)
-    order = list(dict.fromkeys(both["method"]))
-    return matrix.reindex(index=order, columns=order)
-
-
-def agreement_matrices(agreement: pd.DataFrame) -> pd.DataFrame:
-    """The matrix of every metric for every problem, noise level and model, the mean over seeds; stacked."""
-    by = [*PROBLEM, "model", "metric"]
-    parts = {
-        place: agreement_matrix(rows, str(place[-1])) for place, rows in agreement.groupby(by, sort=False)
-    }
-    if not parts:
-        return pd.DataFrame(columns=[*by, "method"])
-    return pd.concat(parts, names=by).reset_index()
 
 
 def mean_value(scores: pd.DataFrame, family: str) -> pd.DataFrame:
@@ -286,6 +271,11 @@ def reasons(scores: pd.DataFrame) -> pd.DataFrame:
     said = scores[scores["reason"].fillna("") != ""]
     by = ["method", "model", "status", "reason"]
     return said.groupby(by, as_index=False).size().rename(columns={"size": "cells"})
+
+
+def shown(value: float, form: str) -> str:
+    """A number as people read it; nothing where it is not known."""
+    return format(value, form) if pd.notna(value) else ""
 
 
 def markdown_table(frame: pd.DataFrame) -> str:

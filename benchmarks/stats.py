@@ -1,7 +1,7 @@
 """Arrays in, numbers out.  The only module that averages."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,7 @@ class Score:
     rows_conflicting: int | None = None
     value_conflicting: float = float("nan")  # and over those where it says another
     skill_conflicting: float = float("nan")
+    skill_error: float = float("nan")  # standard error over rows; NaN of one, or of all judged together
 
 
 def score(
@@ -49,6 +50,9 @@ def score(
     broken: the metric prefers noise to the truth.
     undefined: the metric has no value on any row.
 
+    The skill's standard error is that of a ratio of means of rows, by its linearisation (the delta method):
+    rows are taken to be independent, and a row's chance to be the mean of its draws.
+
     Args:
         value: the method's score, a row.
         chance: a random attribution's score, a draw and a row.
@@ -59,15 +63,19 @@ def score(
     rows, nan_rows = int(defined.sum()), int((~defined).sum())
     if rows == 0:
         return Score(np.nan, np.nan, np.nan, np.nan, 0, nan_rows, "undefined")
-    draws = chance[:, defined].mean(1)
-    v, c, top = float(value[defined].mean()), float(draws.mean()), float(ceiling[defined].mean())
+    value, chance, ceiling = value[defined], chance[:, defined], ceiling[defined]
+    draws = chance.mean(1)
+    v, c, top = float(value.mean()), float(draws.mean()), float(ceiling.mean())
     margin = max(SAME, CERTAIN * float(draws.std(ddof=1)) / np.sqrt(len(draws)))
     gap = top - c if rises else c - top
     if abs(gap) <= margin:
         return Score(v, c, top, np.nan, rows, nan_rows, "trivial")
     if gap < 0:
         return Score(v, c, top, np.nan, rows, nan_rows, "broken")
-    return Score(v, c, top, (v - c) / (top - c), rows, nan_rows, "ok")
+    skill = (v - c) / (top - c)
+    influence = (value - v - skill * (ceiling - top) - (1 - skill) * (chance.mean(0) - c)) / (top - c)
+    error = mean_and_error(influence)[1] if rows > 1 else np.nan
+    return Score(v, c, top, skill, rows, nan_rows, "ok", skill_error=error)
 
 
 def split_score(
@@ -162,44 +170,6 @@ def classification_quality(
     }
 
 
-def cluster_means(
-    values: Float[np.ndarray, " n"], problems: Sequence[Hashable], seeds: Sequence[Hashable]
-) -> dict[Hashable, Float[np.ndarray, " seeds"]]:
-    """For every problem, the mean over its cells of each of its seeds."""
-    sums: dict[Hashable, dict[Hashable, list[float]]] = {}
-    for value, problem, seed in zip(values, problems, seeds, strict=True):
-        sums.setdefault(problem, {}).setdefault(seed, []).append(float(value))
-    return {p: np.array([np.mean(cells) for cells in by_seed.values()]) for p, by_seed in sums.items()}
-
-
-def clustered_mean(clusters: dict[Hashable, Float[np.ndarray, " seeds"]]) -> float:
-    """Mean over problems of the mean over seeds: a problem counts once, however many cells it has."""
-    return float(np.mean([seeds.mean() for seeds in clusters.values()])) if clusters else float("nan")
-
-
-def bootstrap_interval(
-    clusters: dict[Hashable, Float[np.ndarray, " seeds"]],
-    rng: np.random.Generator,
-    level: float = LEVEL,
-) -> tuple[float, float]:
-    """Percentile interval of the clustered mean when problems, and the seeds within each, are drawn again.
-
-    One problem, with a few seeds, has too little spread to learn from: the interval is then (NaN, NaN).
-    """
-    count = np.array([len(seeds) for seeds in clusters.values()])
-    if len(count) < 2:
-        return float("nan"), float("nan")
-    table = np.zeros((len(count), count.max()))
-    for row, seeds in zip(table, clusters.values(), strict=True):
-        row[: len(seeds)] = seeds
-    problem = rng.integers(len(count), size=(DRAWS, len(count)))
-    size = count[problem][..., None]
-    seed = (rng.random((*problem.shape, count.max())) * size).astype(int)
-    drawn = np.arange(count.max()) < size  # a problem with fewer seeds redraws as many as it has
-    means = ((table[problem[..., None], seed] * drawn).sum(2) / size[..., 0]).mean(1)
-    return percentiles(means, level)
-
-
 def percentiles(draws: Float[np.ndarray, " draws"], level: float = LEVEL) -> tuple[float, float]:
     """Between which the middle of the draws lies, as large a share as `level`."""
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
@@ -212,12 +182,3 @@ def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     known = np.isfinite(values)
     out[known] = [1 + np.sum(values[known] > v + SAME) for v in values[known]]
     return out
-
-
-def moved(low: float, high: float) -> str:
-    """What an interval of a difference says."""
-    if np.isnan(low):
-        return "too few problems and seeds to say"
-    if high < -SAME:
-        return "worse"
-    return "better" if low > SAME else "no difference seen"

@@ -1,6 +1,6 @@
 """Scores -> which of the other metrics rank the methods as the ground truth does, and which prefer noise."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from jaxtyping import Float, Int
 from scipy.stats import kendalltau
 
 from . import leaderboard as lead
-from . import stats
 from .registry import AssayError, near_miss
 from .store import read_table, write_atomically
 
-UNIT = [*lead.PROBLEM, "model", "seed"]
-NOT_ASKED = (lead.RANKED_BY, "agreement", "reliance")  # families; all others are asked
+UNIT = [*lead.PROBLEM, "model", "seed", "model_seed", "method_seed"]
+NOT_ASKED = (lead.RANKED_BY, "agreement", "reliance", "error split")  # families; all others are asked
 COUNTED = ("ok", "trivial", "broken")  # to leave the last two out would spare a metric where it fails
 FEWEST = 4  # methods; three have a tau of 1 by chance one time in six
 ROUNDING = 1e-6  # maps are in single precision: equal ones have skills 1e-8 apart, others 1e-4 and more
@@ -131,7 +130,7 @@ def _taus(cells: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
         real = ~part["method"].isin(controls).to_numpy()
         rows.append((*key, *_tau(value, truth), *_tau(value[real], truth[real])))
     found = ["tau", "flat", "tau_real", "flat_real"]
-    return pd.DataFrame(rows, columns=[*UNIT, "metric", "family", *found])
+    return lead.placed(pd.DataFrame(rows, columns=[*UNIT, "metric", "family", *found]))
 
 
 def _tau(value: Float[np.ndarray, " n"], truth: Float[np.ndarray, " n"]) -> tuple[float, bool]:
@@ -159,17 +158,11 @@ def _means(taus: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         row: dict[str, Any] = dict(zip(["metric", "family", *by], key, strict=True))
         for tail in ("", "_real"):
             have = part[part[f"tau{tail}"].notna()]
-            clusters = _clusters(have, have[f"tau{tail}"].to_numpy())
-            low, high = stats.bootstrap_interval(clusters, lead.generator("trust", *map(str, key)))
-            row |= {f"tau{tail}": stats.clustered_mean(clusters), f"low{tail}": low, f"high{tail}": high}
+            mean, low, high = lead.mean_of(have, f"tau{tail}")
+            row |= {f"tau{tail}": mean, f"low{tail}": low, f"high{tail}": high}
             row |= {f"units{tail}": len(have), f"flat{tail}": int(have[f"flat{tail}"].sum())}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _clusters(cells: pd.DataFrame, values: Float[np.ndarray, " n"]) -> dict[Hashable, Any]:
-    problems = list(zip(*(cells[column] for column in lead.CLUSTER), strict=True))
-    return stats.cluster_means(values, problems, list(cells["seed"]))
 
 
 def _beaten(values: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
@@ -178,11 +171,12 @@ def _beaten(values: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
     place = [*UNIT, "metric"]
     noise = oracle.loc[oracle["method"] == RANDOM, [*place, "value"]]
     both = oracle[~oracle["method"].isin(controls)].merge(noise, on=place, suffixes=("", "_random"))
+    both = lead.placed(both)
     rows = []
     for (metric, method), part in both.groupby(["metric", "method"], sort=False):
-        ahead = (part["value_random"] - part["value"]).to_numpy()
-        often = int((ahead > ROUNDING).sum())
-        below = stats.clustered_mean(_clusters(part, ahead)) > ROUNDING
+        part = part.assign(ahead=part["value_random"] - part["value"])
+        often = int((part["ahead"] > ROUNDING).sum())
+        below = lead.mean_of(part, "ahead")[0] > ROUNDING
         said = [f"{method} ({often} of {len(part)})"] if below else []
         rows.append((metric, below, said, -often / len(part)))
     found = pd.DataFrame(rows, columns=["metric", "beaten_methods", "beaten", "order"])
@@ -201,7 +195,7 @@ def _within_truth(wide: pd.DataFrame, controls: set[str]) -> float:
             if len(others):
                 rows.append((*unit, _tau(one, others.mean().to_numpy())[0]))
     found = pd.DataFrame(rows, columns=[*UNIT, "tau"]).dropna(subset="tau")
-    return stats.clustered_mean(_clusters(found, found["tau"].to_numpy(dtype=float)))
+    return lead.mean_of(lead.placed(found), "tau")[0]
 
 
 HOW_TO_READ = """\
@@ -209,10 +203,10 @@ Does a metric that needs no truth rank the methods as the truth does? In every u
 seed) tau is Kendall's tau-b between its values of the methods and their mean ground-truth skill, over the
 metrics that all have there: 1 is the same ranking, 0 no relation, -1 the reverse. Controls, which cannot
 know the model, are easily told from the others and raise tau: the order goes by tau without them. The
-interval is a bootstrap over problems and, within them, seeds, for these methods and no others; with few
-problems it is too narrow: with four and two seeds it misses about one time in eight, for each metric. A
-metric that gives all real methods of a unit one value (flat) gets 0 there; cells where it cannot tell noise
-from the truth, or prefers noise, count. Compare metrics on shared units: others may be easier."""
+95% interval is for other problems of which these are a sample, and for these methods; with fewer than three
+problems there is none. A metric that gives all real methods of a unit one value (flat) gets 0 there; cells
+where it cannot tell noise from the truth, or prefers noise, count. Compare metrics on shared units: others
+may be easier."""
 NOISE_FIRST = """\
 On the oracle the model is the truth. These methods score worse than `random` there in the mean over problems
 (values as shares of a large one in their unit); in brackets, in how many units of how many."""

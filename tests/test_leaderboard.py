@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from assay.benchmarks.accord import agreement_matrix
 from assay.benchmarks.leaderboard import (
     RANKED_SHARE,
     Tables,
-    agreement_matrix,
     by_group,
     leaderboard,
     leaderboards,
@@ -36,7 +36,7 @@ def score(method, skill, **changed):
         "method": method,
         "metric": "auroc",
         "family": TRUTH,
-        "seed": 0,
+        **{"seed": 0, "model_seed": 0, "method_seed": 0},
         "skill": math.nan if skill is None else skill,
         "value": 0.5,
         "rows": 10,

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from assay.benchmarks import leaderboard, report
+from assay.benchmarks import estimators, leaderboard
 from assay.benchmarks.leaderboard import Tables
 from assay.benchmarks.runner import load_plugins
 
@@ -14,6 +14,7 @@ PLACE = {
     "noise": "n",
     "family": "ground truth",
     "metric": "attribution_error",
+    **{"model_seed": 0, "method_seed": 0},
 }
 
 
@@ -38,7 +39,7 @@ def tables(rows, **estimands):
 def test_the_error_on_the_exact_function_is_of_the_oracle_and_of_attribution_error_alone():
     rows = [score("a", 0.1), score("a", 0.3, seed=1), score("b", 0.01), score("a", 9.0, model="mlp")]
     rows += [score("a", 9.0, metric="uscore"), score("b", None, seed=1)]
-    found = leaderboard.exact_errors(tables(rows, a="shapley", b="ablation (marginal)"))
+    found = estimators.exact_errors(tables(rows, a="shapley", b="ablation (marginal)"))
     assert found["method"].tolist() == ["b", "a"]
     assert found["estimand"].tolist() == ["ablation (marginal)", "shapley"]
     assert found["mean error"].tolist() == pytest.approx([0.01, 0.2])
@@ -58,7 +59,7 @@ def test_the_error_by_budget_is_by_noise_and_empty_where_a_cell_lacks():
     rows += [score("k[budget=10]", 0.9, noise="more"), score("k[budget=99]", 0.8, noise="more")]
     rows += [score("s[budget=10]", None, noise="more", status="skipped"), score("s", 0.7, noise="more")]
     rows += [score("once", 0.7)]
-    found = leaderboard.error_by_budget(pd.DataFrame(rows), budgets | {"once": ("once", 10)})
+    found = estimators.error_by_budget(pd.DataFrame(rows), budgets | {"once": ("once", 10)})
     assert list(found) == ["n", "more"]
     few, more = (curve.astype(object).where(curve.notna(), None) for curve in found.values())
     assert few.loc["k"].tolist() == pytest.approx([0.3, 0.2])
@@ -79,7 +80,7 @@ def test_budgets_are_those_that_the_methods_were_given():
             "budget": [64.0, 2048.0, "", "small"],
         }
     )
-    assert report._budgets(costs) == {
+    assert estimators.budgets(costs) == {
         "kernel_shap[budget=64,value=marginal]": ("kernel_shap[value=marginal]", 64),
         "kernel_shap": ("kernel_shap", 2048),  # the default
     }

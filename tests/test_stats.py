@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from assay.benchmarks.stats import (
-    bootstrap_interval,
     classification_quality,
-    cluster_means,
-    clustered_mean,
     mean,
     ranks,
     regression_quality,
@@ -94,6 +91,59 @@ def test_undefined_where_no_row_is_defined():
     assert math.isnan(found.skill)
 
 
+def test_the_error_of_a_skill_between_fixed_ends_is_that_of_a_mean():
+    value = rows(0.2, 0.4, 0.9, 0.5)
+    found = score(value, draws(0.1), rows(*[0.6] * 4), rises=True)
+    assert found.skill_error == pytest.approx(value.std(ddof=1) / 2 / (0.6 - 0.1))
+    assert score(value, draws(0.95), rows(*[0.0] * 4), rises=False).skill_error == pytest.approx(
+        value.std(ddof=1) / 2 / 0.95
+    )
+
+
+def test_the_error_of_a_skill_is_none_where_all_rows_have_the_same():
+    """Rows differ in value, chance and ceiling, and each has skill 0.3."""
+    chance = np.tile([0.1, 0.4, 0.0, 0.3], (10, 1))
+    ceiling = rows(1.0, 0.5, 2.0, 1.4)
+    found = score(chance[0] + 0.3 * (ceiling - chance[0]), chance, ceiling, rises=True)
+    assert found.skill == pytest.approx(0.3)
+    assert found.skill_error == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("rises", [True, False])
+def test_the_error_of_a_skill_is_the_spread_over_rows_drawn_again(rises):
+    """Against a bootstrap over rows whose value, chance and ceiling go along with each other."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=200)
+    value, ceiling = 0.6 + 0.3 * level + 0.2 * rng.normal(size=200), 1 + 0.4 * level
+    chance = 0.2 + 0.2 * level + 0.3 * rng.normal(size=(10, 200))
+    sign = 1 if rises else -1
+    found = score(sign * value, sign * chance, sign * ceiling, rises)
+    again = []
+    for _ in range(2000):
+        drawn = rng.integers(200, size=200)
+        again.append(score(sign * value[drawn], sign * chance[:, drawn], sign * ceiling[drawn], rises).skill)
+    assert found.skill_error == pytest.approx(np.std(again, ddof=1), rel=0.06)
+    assert found.skill_error != pytest.approx(
+        value.std(ddof=1) / math.sqrt(200) / 0.8, rel=0.3
+    )  # of values alone
+
+
+def test_the_error_of_a_skill_is_of_the_defined_rows_and_not_known_of_one():
+    value, ceiling = rows(0.2, NAN, 0.4), rows(1.0, 1.0, 1.0)
+    found = score(value, draws(0.0, 3), ceiling, rises=True)
+    assert found.skill_error == pytest.approx(
+        score(value[[0, 2]], draws(0.0, 2), ceiling[:2], True).skill_error
+    )
+    one = score(rows(NAN, 0.5), draws(0.0, 2), rows(1.0, 1.0), rises=True)
+    assert one.skill == 0.5
+    assert math.isnan(one.skill_error)
+    trivial = score(rows(0.5, 0.7), draws(1.0, 2), rows(1.0, 1.0), rises=True)
+    assert math.isnan(trivial.skill_error)
+    split = split_score(rows(0.5), draws(0.2, 1), rows(1.0), True, {"right": np.array([True, False])})
+    assert math.isnan(split.skill_error)  # all rows judged together
+    assert math.isnan(split_score(value, draws(0.0, 3), None, True, {}).skill_error)
+
+
 def test_rows_that_the_model_predicts_right_have_a_skill_of_their_own():
     value, ceiling = rows(0.9, 0.7, 0.1, NAN), rows(1.0, 1.0, 1.0, 1.0)
     chance = np.tile([0.1, 0.3, 0.0, 0.2], (10, 1))
@@ -143,78 +193,6 @@ def test_quality_of_a_classifier_is_the_share_of_the_way_from_the_mode_to_perfec
     assert found == {"accuracy": 0.75, "accuracy_of_mode": 0.75, "quality": 0}
     assert classification_quality(wanted, wanted, train)["quality"] == 1
     assert math.isnan(classification_quality(wanted[:3], wanted[:3], train)["quality"])
-
-
-# ---- means and intervals --------------------------------------------------------------------------------
-
-
-def test_a_problem_counts_once_and_a_seed_once_within_it():
-    values = rows(0, 0, 6, 10)  # problem p: seed 0 has two cells, seed 1 has one; problem q: one cell
-    clusters = cluster_means(values, ["p", "p", "p", "q"], [0, 0, 1, 0])
-    assert {p: seeds.tolist() for p, seeds in clusters.items()} == {"p": [0, 6], "q": [10]}
-    assert clustered_mean(clusters) == 6.5
-    assert math.isnan(clustered_mean({}))
-
-
-def test_one_problem_with_one_seed_has_no_interval():
-    assert all(map(math.isnan, bootstrap_interval({"p": rows(1.0)}, np.random.default_rng(0))))
-    assert all(map(math.isnan, bootstrap_interval({}, np.random.default_rng(0))))
-
-
-def test_problems_and_the_seeds_within_them_are_drawn_again():
-    two = {"p": rows(0.0), "q": rows(1.0)}
-    assert bootstrap_interval(two, np.random.default_rng(0)) == (0.0, 1.0)
-    seeds_alone = {"p": rows(0.0, 1.0)}
-    assert all(map(math.isnan, bootstrap_interval(seeds_alone, np.random.default_rng(0))))  # too few to say
-    alike = {"p": rows(0.5, 0.5), "q": rows(0.5)}
-    assert bootstrap_interval(alike, np.random.default_rng(0)) == (0.5, 0.5)
-
-
-def test_the_spread_of_the_draws_is_that_of_both_levels():
-    """Var = var of problem means / P + mean over problems of var of seeds / S / P, each with 1 / n."""
-    rng = np.random.default_rng(3)
-    table = rng.normal(size=(40, 1)) + rng.normal(size=(40, 5))
-    clusters = {p: seeds for p, seeds in enumerate(table)}
-    low, high = bootstrap_interval(clusters, np.random.default_rng(0), level=0.6827)
-    sd = math.sqrt((table.mean(1).var() + table.var(1).mean() / 5) / 40)
-    assert high - low == pytest.approx(2 * sd, rel=0.05)
-    assert (high + low) / 2 == pytest.approx(table.mean(), abs=0.1 * sd)
-
-
-def test_problems_may_differ_in_their_number_of_seeds():
-    clusters = {"p": rows(0, 0, 0, 0), "q": rows(1.0)}
-    low, high = bootstrap_interval(clusters, np.random.default_rng(0))
-    assert (low, high) == (0, 1)  # unused places of the shorter one never enter
-    low, high = bootstrap_interval({"p": rows(5, 5, 5), "q": rows(5)}, np.random.default_rng(0))
-    assert (low, high) == (5, 5)
-
-
-def test_the_same_generator_gives_the_same_interval_and_another_seed_another():
-    clusters = {p: np.random.default_rng(p).normal(size=3) for p in range(5)}
-    first, again, other = (bootstrap_interval(clusters, np.random.default_rng(s)) for s in (0, 0, 1))
-    assert first == again != other
-
-
-def coverage(between, within, simulations=300):
-    """How often the interval holds the true mean, 0, over simulations of 12 problems x 3 seeds."""
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(simulations):
-        table = between * rng.normal(size=(12, 1)) + within * rng.normal(size=(12, 3))
-        low, high = bootstrap_interval(dict(enumerate(table)), rng)
-        covered += low <= 0 <= high
-    return covered / simulations
-
-
-@pytest.mark.parametrize(("between", "within"), [(1.0, 0.5), (1.0, 0.0)])
-def test_the_interval_covers_the_mean_as_often_as_it_says(between, within):
-    """Measured 0.937 and 0.907; a percentile bootstrap of 12 clusters is a little short of 0.95."""
-    assert 0.88 <= coverage(between, within) <= 0.98
-
-
-def test_the_interval_errs_on_the_wide_side_where_seeds_differ_more_than_problems():
-    """Measured 0.980: the spread of seeds enters twice, in the problems' means and within them."""
-    assert coverage(0.2, 1.0) >= 0.95
 
 
 # ---- ranks ----------------------------------------------------------------------------------------------
