@@ -4,7 +4,7 @@ import functools
 import hashlib
 import importlib.metadata
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,7 @@ class Unit:
     dataset: Setting
     model: Setting
     seed: int
+    model_seed: int = 0  # the same data, trained on again
 
     @property
     def problem(self) -> tuple[Setting, int]:
@@ -50,7 +51,8 @@ class Unit:
     @property
     def key(self) -> str:
         """What the trained model depends on."""
-        return digest(ENGINE, *library_versions().items(), self.dataset.key, self.model.key, self.seed)
+        known = ENGINE, *library_versions().items(), self.dataset.key, self.model.key, self.seed
+        return digest(*known, *again("model_seed", self.model_seed))
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,23 @@ class Cell:
     method: Setting
     metric: Setting
     other: Setting | None = None
+    method_seed: int = 0  # the same model, explained again
 
     @cached_property
     def key(self) -> str:
         """Stable content key: it changes when anything that the number depends on does."""
         pair = sorted((self.method.key, self.other.key if self.other else ""))  # agreement has no direction
-        return digest(self.unit.key, *pair, self.metric.key)
+        return digest(self.unit.key, *pair, self.metric.key, *again("method_seed", self.method_seed))
 
 
 def digest(*parts: object) -> str:
     """A short stable hash of the parts."""
     return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:24]
+
+
+def again(name: str, seed: int) -> list[str]:
+    """What a seed adds to a key: nothing if it is the first, so that older keys stay what they are."""
+    return [f"{name}={seed}"] if seed else []
 
 
 def expand(kind: str, texts: Iterable[str]) -> list[Setting]:
@@ -95,11 +103,10 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
     for block in suite.grid:
         datasets, models = expand("dataset", block.dataset), expand("model", block.model)
         methods, metrics = expand("method", block.method), expand("metric", block.metric)
-        for dataset, seed, model in itertools.product(datasets, range(suite.seeds), models):
-            unit = Unit(dataset, model, seed)
+        for unit in _units(suite, datasets, models):
             unit = first.setdefault(unit.key, unit)  # two names of one file are one dataset
             cells = units.setdefault(unit, {})
-            for cell in _cells(unit, methods, metrics):
+            for cell in _cells(unit, methods, metrics, suite.method_seeds):
                 cells.setdefault(cell.key, cell)
     planned = {unit: list(cells.values()) for unit, cells in units.items() if cells}
     if not planned:
@@ -110,13 +117,20 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
     return planned
 
 
-def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting]) -> list[Cell]:
+def _units(suite: Suite, datasets: list[Setting], models: list[Setting]) -> Iterator[Unit]:
+    seeds = range(suite.first_seed, suite.first_seed + suite.seeds)
+    for dataset, seed, model in itertools.product(datasets, seeds, models):
+        yield from (Unit(dataset, model, seed, model_seed) for model_seed in range(suite.model_seeds))
+
+
+def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting], method_seeds: int) -> list[Cell]:
     needs = {m: METRICS[m.name].facts["needs"] for m in metrics}
     pairwise = [m for m in metrics if {"other", "reference"} & set(needs[m])]
     single = [m for m in metrics if "other" not in needs[m]]
-    scores = [Cell(unit, method, metric) for method in methods for metric in single]
-    pairs = itertools.combinations(methods, 2)
-    return scores + [Cell(unit, a, metric, b) for a, b in pairs for metric in pairwise]
+    seeds = range(method_seeds)
+    scores = [Cell(unit, m, metric, None, seed) for seed in seeds for m in methods for metric in single]
+    pairs = itertools.product(seeds, itertools.combinations(methods, 2), pairwise)
+    return scores + [Cell(unit, a, metric, b, seed) for seed, (a, b), metric in pairs]
 
 
 def noise_of(dataset: Setting) -> str:

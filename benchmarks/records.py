@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from .grid import Cell, Unit, digest, noise_of, parameters_of
+from .grid import Cell, Unit, again, digest, noise_of, parameters_of
 from .plugin import METRICS
 from .spec import Setting
 
@@ -26,6 +26,7 @@ def place(unit: Unit) -> dict[str, Any]:
         "noise": noise_of(unit.dataset),
         "model": unit.model.text,
         "seed": unit.seed,
+        "model_seed": unit.model_seed,
     }
 
 
@@ -44,9 +45,9 @@ def reliance_key(unit: Unit, region: str) -> str:
     return digest(unit.key, "reliance", region)
 
 
-def cost_key(unit: Unit, method: Setting) -> str:
+def cost_key(unit: Unit, method: Setting, method_seed: int = 0) -> str:
     """Key of what a method cost on a unit."""
-    return digest(unit.key, method.key)
+    return digest(unit.key, method.key, *again("method_seed", method_seed))
 
 
 def pictures_key(unit: Unit) -> str:
@@ -69,6 +70,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
     """The columns that say of which cell a row is."""
     settings = (cell.unit.dataset, cell.unit.model, cell.method, cell.other, cell.metric)
     row = place(cell.unit) | {"method": cell.method.text, "metric": cell.metric.text}
+    row["method_seed"] = cell.method_seed
     row["family"] = METRICS[cell.metric.name].facts["family"]
     if cell.other is not None:
         row["other"] = cell.other.text

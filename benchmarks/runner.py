@@ -99,8 +99,9 @@ def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:
         yield from ((reliance_key(unit, region), "reliance") for region in REGIONS)
         for cell in cells:
             yield cell.key, "scores" if cell.other is None else "agreement"
-        yield from ((cost_key(unit, method), "costs") for method in _methods(cells))
-        if unit.seed == SEED:
+        runs = dict.fromkeys((method, c.method_seed) for c in cells for method in _methods([c]))
+        yield from ((cost_key(unit, *run), "costs") for run in runs)
+        if (unit.seed, unit.model_seed) == (SEED, 0):
             yield pictures_key(unit), "pictures"
             yield from ((maps_key(unit, method), "maps") for method in _methods(cells))
         yield from ((scoring_key(unit, m), "scoring") for m in dict.fromkeys(c.metric for c in cells))

@@ -4,18 +4,18 @@ import copy
 import dataclasses
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Bool
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from . import stats
 from .explaining import Attribution, attribute, described, explainer_again, one_line, value_of
-from .grid import Cell, Unit
+from .grid import Cell, Unit, again
 from .metering import Rows, watch
 from .plugin import METHODS, METRICS, Case, Labels, NotApplicable, Problem
 from .randomness import rng_for
@@ -31,11 +31,27 @@ from .records import (
     unscored,
     working,
 )
-from .shared import Store
+from .shared import Loan, Store
 from .spec import Setting
 from .terms import aim
 from .thumbnails import SEED, thumbnails
 from .yardstick import Aim, Memo, Remembered, Train, Yardstick
+
+Run: TypeAlias = tuple[Setting, int]  # a method with its seed
+
+
+def runs_of(cell: Cell) -> list[Run]:
+    """The methods whose maps the cell is about, with their seed."""
+    return [(method, cell.method_seed) for method in (cell.method, cell.other) if method is not None]
+
+
+def reseeded(case: Case, method_seed: int) -> Case:
+    """The case as a method sees it that is run once more: with other random numbers, shared ones too."""
+    for name in again("method_seed", method_seed):
+        shared = case.shared.again(name) if isinstance(case.shared, Loan) else case.shared
+        rng = rng_for("again", str(case.rng.initial_seed()), name)
+        case = dataclasses.replace(case, rng=rng, shared=shared)
+    return case
 
 
 def aim_of(method: Setting) -> Aim:
@@ -83,7 +99,7 @@ class Explained:
         self.groups = groups_of(problem, target)
         rng = rng_for("case", unit.key)
         self.unit = unit
-        self.thumbnails = thumbnails(problem, outputs) if unit.seed == SEED else None
+        self.thumbnails = thumbnails(problem, outputs) if (unit.seed, unit.model_seed) == (SEED, 0) else None
         self.learned = learned
         self.fit = fit
         case = Case(
@@ -99,8 +115,8 @@ class Explained:
         watch(model, self.rows)
         self.case = dataclasses.replace(case, shared=Store(case, unit.key).lend(model))
         self.yardstick = Yardstick(problem, self.case, unit.key, self._train)
-        self.maps: dict[Setting, Attribution] = {}
-        self.memos: defaultdict[tuple[Setting, bool], Memo] = defaultdict(dict)
+        self.maps: dict[Run, Attribution] = {}
+        self.memos: defaultdict[tuple[Run, bool], Memo] = defaultdict(dict)
         self.scoring: defaultdict[Setting, Scoring] = defaultdict(Scoring)
 
     def _train(self, problem: Problem, rng: Generator) -> nn.Module:
@@ -113,13 +129,13 @@ class Explained:
         """Explain and score; every record is final when it is yielded."""
         where = place(self.unit)
         yield from self._pictures()
-        for method in dict.fromkeys(m for c in cells for m in (c.method, c.other) if m is not None):
-            yield working(where, self.unit.model.text, method.text)
-            self.maps[method] = attribute(method, self.unit.model, self.case, self.unit.key)
-            yield from self._cost(method)
-            yield from self._maps(method)
+        for run in dict.fromkeys(run for cell in cells for run in runs_of(cell)):
+            yield working(where, self.unit.model.text, run[0].text)
+            self.maps[run] = self._attribution(*run)
+            yield from self._cost(run)
+            yield from self._maps(run)
             for cell in cells:
-                if cell.other is None and cell.method == method:
+                if cell.other is None and (cell.method, cell.method_seed) == run:
                     yield self._record(cell)
             self.memos.clear()
         yield working(where, self.unit.model.text, "")
@@ -128,6 +144,11 @@ class Explained:
             row = where | {"metric": metric.text, "version": metric.version, **dataclasses.asdict(found)}
             yield Record("scoring", scoring_key(self.unit, metric), row)
 
+    def _attribution(self, method: Setting, method_seed: int) -> Attribution:
+        """What the method makes of the case."""
+        key = " ".join([self.unit.key, *again("method_seed", method_seed)])
+        return attribute(method, self.unit.model, reseeded(self.case, method_seed), key)
+
     def _pictures(self) -> Iterator[Record]:
         """The rows that people look at."""
         if self.thumbnails is not None:
@@ -135,20 +156,22 @@ class Explained:
             row = place(self.unit) | self.thumbnails.about | {"version": version}
             yield Record("pictures", pictures_key(self.unit), row)
 
-    def _maps(self, method: Setting) -> Iterator[Record]:
-        """What the method made of them."""
-        values = self.maps[method].values
-        if self.thumbnails is not None and values is not None:
+    def _maps(self, run: Run) -> Iterator[Record]:
+        """What the method made of them the first time."""
+        method, method_seed = run
+        values = self.maps[run].values
+        if self.thumbnails is not None and values is not None and method_seed == 0:
             row = place(self.unit) | {"method": method.text, "map": self.thumbnails.maps(values)}
             row |= {"control": METHODS[method.name].facts["control"], "version": method.version}
             yield Record("maps", maps_key(self.unit, method), row)
 
-    def _cost(self, method: Setting) -> Iterator[Record]:
-        found = self.maps[method]
+    def _cost(self, run: Run) -> Iterator[Record]:
+        (method, method_seed), found = run, self.maps[run]
         if found.values is None:
             return
         row = place(self.unit) | {
             "method": method.text,
+            "method_seed": method_seed,
             "estimand": aim(METHODS[method.name].facts["estimand"], value_of(method)),
             "budget": method.params.get("budget", ""),
             "seconds": found.seconds,
@@ -161,11 +184,11 @@ class Explained:
             "remark": found.remark,
             "version": method.version,
         }
-        yield Record("costs", cost_key(self.unit, method), row)
+        yield Record("costs", cost_key(self.unit, *run), row)
 
     def _record(self, cell: Cell) -> Record:
         """Score one cell; whatever its metric raises is its own reason and nobody else's."""
-        found = [self.maps[m] for m in (cell.method, cell.other) if m is not None]
+        found = [self.maps[run] for run in runs_of(cell)]
         missing = next((a for a in found if a.values is None), None)
         if missing is not None:
             return unscored(cell, missing.status, missing.reason)
@@ -184,12 +207,13 @@ class Explained:
 
     def _score(self, cell: Cell) -> dict[str, Any]:
         metric = METRICS[cell.metric.name].facts
-        found, against = self.maps[cell.method], aim_of(cell.method)
+        run, against = (cell.method, cell.method_seed), aim_of(cell.method)
+        found = self.maps[run]
         assert found.values is not None
         if {"truth", "reference"} & set(metric["needs"]):
             self.yardstick.truth(against)  # NotApplicable here is the reason why the cell is skipped
         evidence = self.yardstick.evidence(
-            found.values, against, memo=self.memos[cell.method, True], explain=explainer_again(cell.method)
+            found.values, against, memo=self.memos[run, True], explain=self._explain_again(*run)
         )
         value = self.yardstick.rows_of(cell.metric, evidence)
         chance, ceiling = self.yardstick.bounds(cell.metric, against)
@@ -197,11 +221,16 @@ class Explained:
         score = stats.split_score(value, chance, top, metric["best"] > metric["worst"], self.groups)
         return self._row(score) | {"reason": found.reason}
 
+    def _explain_again(self, method: Setting, method_seed: int) -> Callable[[Case], Tensor]:
+        """The method as metrics may call it, each of its runs with random numbers of its own."""
+        explain = explainer_again(method)
+        return lambda case: explain(reseeded(case, method_seed))
+
     def _agreement(self, cell: Cell) -> dict[str, Any]:
         """Agreement of two maps; where one has no signs, of their sizes."""
         assert cell.other is not None
         signed = all(METHODS[m.name].facts["signed"] for m in (cell.method, cell.other))
-        first, second = (self._remembered(m, signed) for m in (cell.method, cell.other))
+        first, second = (self._remembered(run, signed) for run in runs_of(cell))
         evidence = self.yardstick.evidence(first.values, Aim(), memo=first.memo, other=second)
         value = self.yardstick.rows_of(cell.metric, evidence)
         chance = self.yardstick.agreement_by_chance(cell.metric, signed)
@@ -213,8 +242,8 @@ class Explained:
         verdict = row.pop("verdict")
         return row | {"status": verdict if self.learned else "unlearned"}
 
-    def _remembered(self, method: Setting, signed: bool) -> Remembered:
+    def _remembered(self, run: Run, signed: bool) -> Remembered:
         """A method's map, or its sizes, with what was computed of it for other pairs and metrics."""
-        values = self.maps[method].values
+        values = self.maps[run].values
         assert values is not None
-        return Remembered(values if signed else values.abs(), self.memos[method, signed])
+        return Remembered(values if signed else values.abs(), self.memos[run, signed])

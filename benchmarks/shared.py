@@ -28,10 +28,17 @@ class Store:
         self.key = key
         self.found: dict[Recipe[Any], Made] = {}
         self.variants: dict[Variant, Case] = {}
+        self.others: dict[str, Store] = {}
 
     def lend(self, model: nn.Module) -> "Loan":
         """What is made, for one method, whose copy of the model is `model`."""
         return Loan(self, model)
+
+    def again(self, name: str) -> "Store":
+        """A store of the same case whose tables are made of other random numbers."""
+        if name not in self.others:
+            self.others[name] = Store(self.case, f"{self.key} {name}")
+        return self.others[name]
 
     def made(self, recipe: Recipe[Any]) -> "Made":
         """What a recipe makes, and what it took."""
@@ -79,6 +86,10 @@ class Loan:
     def lend(self, model: nn.Module) -> "Loan":
         """The same for another copy of the model."""
         return self.store.lend(model)
+
+    def again(self, name: str) -> "Loan":
+        """The same of tables that are made of other random numbers."""
+        return self.store.again(name).lend(self.model)
 
     def serves(self, case: Case) -> bool:
         """Whether what is made is of this case: of this very model, not altered since, and of equal rows."""

@@ -14,7 +14,7 @@ from .leaderboard import CLUSTER, PROBLEM, Tables
 from .spec import parse
 from .store import GROUP_ACCURACY
 
-UNIT = [*PROBLEM, "model", "seed"]
+UNIT = [*PROBLEM, "model", "seed", "model_seed"]
 MASS = "shortcut_mass"
 BY_HAND = "region_only"
 USES, IGNORES = 0.25, 0.1  # share of the reliance from which on, and up to which; in between is neither

@@ -9,7 +9,8 @@ import pandas as pd
 
 from .registry import AssayError
 
-SCHEMA = 5
+SCHEMA = 6
+OLDEST = 5  # layout that is brought up to date
 FILE = "ledger.sqlite"
 GROUPS = (
     *("rows_aligned", "value_aligned", "skill_aligned"),
@@ -17,14 +18,16 @@ GROUPS = (
 )
 GROUP_ACCURACY = ("accuracy_aligned", "accuracy_conflicting", "accuracy_worst_group")
 RELIANCE = ("change", "change_error", "share", "accuracy_drop", "accuracy_drop_error")
+SEEDS = ("seed", "model_seed", "method_seed")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
-        *("dataset", "parameters", "noise", "model", "method", "metric", "family", "seed"),
+        *("dataset", "parameters", "noise", "model", "method", "metric", "family", *SEEDS),
         *(
             "value",
             "chance",
             "ceiling",
             "skill",
+            "skill_error",
             "rows",
             "nan_rows",
             "rows_right",
@@ -37,21 +40,21 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "agreement": (
-        *("dataset", "parameters", "noise", "model", "method", "other", "metric", "seed"),
+        *("dataset", "parameters", "noise", "model", "method", "other", "metric", *SEEDS),
         *("value", "chance", "skill", "rows", "nan_rows", "status", "reason", "version", "seconds"),
     ),
     "models": (
-        *("dataset", "parameters", "noise", "model", "seed", "rows", "quality", "learned"),
+        *("dataset", "parameters", "noise", "model", "seed", "model_seed", "rows", "quality", "learned"),
         *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode"),
         *(*GROUP_ACCURACY, "version"),
     ),
     "reliance": (
-        *("dataset", "parameters", "noise", "model", "seed", "region", "rows"),
+        *("dataset", "parameters", "noise", "model", "seed", "model_seed", "region", "rows"),
         *(*RELIANCE, "version"),
     ),
     "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
     "costs": (
-        *("dataset", "parameters", "noise", "model", "method", "seed", "estimand", "seconds"),
+        *("dataset", "parameters", "noise", "model", "method", *SEEDS, "estimand", "seconds"),
         "seconds_per_row",
         *(
             "model_rows_per_row",
@@ -65,7 +68,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         ),
     ),
     "scoring": (
-        *("dataset", "parameters", "noise", "model", "metric", "seed"),
+        *("dataset", "parameters", "noise", "model", "metric", "seed", "model_seed"),
         *("cells", "seconds", "model_rows", "version"),
     ),
     "pictures": (
@@ -75,8 +78,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "maps": ("dataset", "parameters", "noise", "model", "method", "seed", "map", "control", "version"),
     "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
 }
-# columns that older tables lack, and what is said there: not known
-ADDED = dict.fromkeys(("control", "rows_right", "skill_right", *GROUPS, *GROUP_ACCURACY), float("nan"))
+# columns that older tables lack, and what is said there: not known, or that there was one seed for all
+ADDED = dict.fromkeys(
+    ("control", "budget", "remark", "skill_error", "rows_right", "skill_right", *GROUPS, *GROUP_ACCURACY),
+    float("nan"),
+) | dict.fromkeys(SEEDS[1:], 0)
 SHOWN = ("pictures", "maps")  # tables that are drawn and not exported
 TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
@@ -95,7 +101,7 @@ TEXT = (
 )
 # an empty text is a text: only these columns can lack a number
 LACKING = (
-    *("budget", "value", "chance", "ceiling", "skill", "rows_right", "skill_right"),
+    *("budget", "value", "chance", "ceiling", "skill", "skill_error", "rows_right", "skill_right"),
     *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"),
     *(*GROUPS, *GROUP_ACCURACY, *RELIANCE),
 )
@@ -158,16 +164,20 @@ class Ledger:
             "PRAGMA synchronous = NORMAL"
         )  # survives a kill; a power cut may lose the last cells
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA):
+        if version not in (0, *range(OLDEST, SCHEMA + 1)):
             raise AssayError(
                 f"ledger {str(path)!r} has layout {version}, this program reads {SCHEMA}; use the program's "
                 "version that made it, or start over with --fresh."
             )
-        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         for table, columns in COLUMNS.items():
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, {', '.join(columns)})"
             )
+            there = {name for _, name, *_ in self._db.execute(f"PRAGMA table_info({table})")}
+            for column in (column for column in columns if column not in there):
+                default = 0 if column in SEEDS else "NULL"
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} DEFAULT {default}")
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS plan (position INTEGER PRIMARY KEY, key TEXT, kind TEXT)"
         )
@@ -180,7 +190,8 @@ class Ledger:
         marks = ", ".join("?" * (len(columns) + 1))
         values = [key, *(row.get(column) for column in columns)]
         try:
-            self._db.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", values)
+            into = f"{table} (key, {', '.join(columns)})"
+            self._db.execute(f"INSERT OR REPLACE INTO {into} VALUES ({marks})", values)
         except sqlite3.OperationalError as error:
             raise AssayError(
                 f"ledger in {str(self.folder)!r} cannot be written ({error}); make room, then give the same "
@@ -257,7 +268,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         raise AssayError(
             f"table {str(path)!r} cannot be read ({error}); make it again with `report`."
         ) from None
-    for column in set(ADDED) & set(COLUMNS[name]) - set(frame):
+    for column in (c for c in COLUMNS[name] if c in ADDED and c not in frame):
         frame[column] = ADDED[column]
     lacking = [c for c in COLUMNS[name] if c not in frame and c != MEASURED]
     if lacking:

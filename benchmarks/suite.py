@@ -25,12 +25,21 @@ class Block(pydantic.BaseModel):
 
 
 class Suite(pydantic.BaseModel):
-    """A named grid: one or more products of lists, over the same seeds."""
+    """A named grid: one or more products of lists, over the same seeds.
+
+    seeds: how often the data are drawn, from `first_seed` on.
+    model_seeds: how often every model is trained on each draw of the data.
+    method_seeds: how often every trained model is explained.
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True)
     name: str = ""
     title: str = ""
     seeds: int = pydantic.Field(default=1, ge=1)
+    # not told where it is 1, or 0, so that a manifest of a suite that does not ask for it stays what it was
+    model_seeds: int = pydantic.Field(default=1, ge=1, exclude_if=lambda count: count == 1)
+    method_seeds: int = pydantic.Field(default=1, ge=1, exclude_if=lambda count: count == 1)
+    first_seed: int = pydantic.Field(default=0, ge=0, exclude_if=lambda seed: seed == 0)
     grid: list[Block] = pydantic.Field(min_length=1)
 
     def with_lists(self, lists: Mapping[str, list[str]]) -> "Suite":
@@ -80,7 +89,8 @@ def _parse_suite(text: bytes, file: str, name: str) -> Suite:
         where = ".".join(map(str, first["loc"]))
         raise AssayError(
             f"suite file {file!r}: {where}: {first['msg'].lower()}, got {first['input']!r}; allowed are "
-            "title, seeds and [[grid]] blocks with lists of text: dataset, model, method, metric."
+            "title, seeds, model_seeds, method_seeds, first_seed and [[grid]] blocks with lists of text: "
+            "dataset, model, method, metric."
         ) from None
 
 

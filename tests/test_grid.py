@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from assay.benchmarks import grid, records
 from assay.benchmarks import suite as suites
 from assay.benchmarks.grid import digest, expand, noise_of, parameters_of, plan
 from assay.benchmarks.plugin import DATASETS, METHODS, METRICS, MODELS, dataset, method, metric, model
@@ -117,6 +118,9 @@ WRONG = [
     ("seeds = 0\n[[grid]]\n", "seeds"),
     ("seeds = true\n[[grid]]\n", "seeds"),
     ("seeds = 1.5\n[[grid]]\n", "seeds"),
+    ("model_seeds = 0\n[[grid]]\n", "model_seeds"),
+    ("method_seeds = 0\n[[grid]]\n", "method_seeds"),
+    ("first_seed = -1\n[[grid]]\n", "first_seed"),
     ("seeds = 1\n", "grid"),
     ("grid = []\n", "grid"),
 ]
@@ -294,3 +298,105 @@ def test_every_part_of_a_cell_is_in_its_key():
     found = cells(*blocks, seeds=2)
     assert len({c.key for c in found}) == len(found)
     assert len({c.unit.key for c in found}) == (4 * 2 + 1) * 2  # the second block has the defaults
+
+
+# ---- seeds of three kinds -------------------------------------------------------------------------------
+
+
+FROZEN = """\
+from assay.benchmarks.plugin import dataset, method, metric, model
+URL = "https://example.org"
+
+@dataset(paper=URL, noise=("columns",))
+def sums(rng, /, *, columns: int = 3): ...
+
+@model(paper=URL, has=())
+def line(problem, rng, /): ...
+
+@method(paper=URL)
+def ant(case, /, *, steps: int = 5): ...
+
+@method(paper=URL)
+def bee(case, /): ...
+
+@metric(paper=URL, family="ground truth", best=1.0, worst=0.0)
+def hits(evidence, /): ...
+
+@metric(paper=URL, family="agreement", best=1.0, worst=0.0, needs=("other",))
+def same(evidence, /): ...
+"""
+KEYS = {  # as they were when one seed drew data, models and methods alike
+    "model": "f342f0d46610387dc206e07d",
+    "cells": ["9c395f25986017a3cf4c51c0", "3797554832efdcf5c54b6f82", "b74e1d997f7125a2df75985c"],
+    "cost": "504fd3680bd183b6d5fbbac6",
+    "maps": "44a3ebe4215324299d1cf8ac",
+    "pictures": "70755c40248d09e3d86f78f5",
+    "reliance": "5e900bd192c5c5049dff718e",
+    "scoring": "0d4b631d0cac515c38965a65",
+    "problem": "f7aca74f84814397ada01dd7",
+}
+
+
+@pytest.fixture
+def frozen(monkeypatch, tmp_path):
+    """Plug-ins, an engine and libraries whose versions never change."""
+    for registry in REGISTRIES:
+        registry._plugins.clear()
+    file = tmp_path / "frozen.py"
+    file.write_text(FROZEN)
+    load_file(file)
+    monkeypatch.setattr(grid, "ENGINE", 2)
+    monkeypatch.setattr(grid, "library_versions", lambda: {"torch": "1"})
+
+
+@pytest.mark.usefixtures("frozen")
+def test_keys_of_first_seeds_are_what_they_were_before_there_were_others():
+    asked = {"name": "toy", "seeds": 2, "grid": [{}]}
+    for more in ({}, {"model_seeds": 2, "method_seeds": 3}):
+        planned = plan(Suite.model_validate(asked | more))
+        unit = next(u for u in planned if (u.seed, u.model_seed) == (1, 0))
+        cells = [cell for cell in planned[unit] if cell.method_seed == 0]
+        found = {
+            "model": unit.key,
+            "cells": [cell.key for cell in cells],
+            "cost": records.cost_key(unit, cells[0].method, cells[0].method_seed),
+            "maps": records.maps_key(unit, cells[0].method),
+            "pictures": records.pictures_key(unit),
+            "reliance": records.reliance_key(unit, "core"),
+            "scoring": records.scoring_key(unit, cells[0].metric),
+            "problem": records.problem_key(unit),
+        }
+        assert found == KEYS
+
+
+def test_every_draw_is_trained_on_and_every_model_explained_so_many_times():
+    asked = suite({"method": ["ant", "bee"]}).model_copy(
+        update={"seeds": 2, "model_seeds": 3, "method_seeds": 2, "first_seed": 5}
+    )
+    planned = plan(asked)
+    assert [(u.seed, u.model_seed) for u in planned] == [(s, m) for s in (5, 6) for m in range(3)]
+    found = [cell for group in planned.values() for cell in group]
+    assert len({cell.key for cell in found}) == len(found) == 2 * 3 * 2 * (2 + 1)
+    assert len({unit.problem for unit in planned}) == 2  # models of one draw share its data
+    costs = {records.cost_key(c.unit, c.method, c.method_seed) for c in found}
+    assert len(costs) == 2 * 3 * 2 * 2
+    for pair in (cell for cell in found if cell.other):
+        row = records.row_of(pair)
+        assert (row["seed"], row["model_seed"]) == (pair.unit.seed, pair.unit.model_seed)
+        assert row["method_seed"] == pair.method_seed
+
+
+def test_seeds_can_begin_anywhere_and_each_stays_what_it_is():
+    four = cells(seeds=4)
+    later = plan(suite(seeds=2).model_copy(update={"first_seed": 2}))
+    keys = [cell.key for group in later.values() for cell in group]
+    assert keys == [cell.key for cell in four if cell.unit.seed >= 2]
+
+
+def test_a_suite_without_more_seeds_is_told_as_it_was(tmp_path):
+    """The manifest of a run holds it, and its hash."""
+    assert set(suite().model_dump()) == {"name", "title", "seeds", "grid"}
+    text = "seeds = 2\nmodel_seeds = 2\nmethod_seeds = 3\nfirst_seed = 7\n[[grid]]\n"
+    found = load_suite(suite_file(tmp_path, text))
+    assert (found.model_seeds, found.method_seeds, found.first_seed) == (2, 3, 7)
+    assert Suite.model_validate_json(found.model_dump_json()) == found

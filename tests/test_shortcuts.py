@@ -25,6 +25,7 @@ def units():
     for seed in (0, 1):
         for i, level in enumerate(LEVELS):
             place = {"dataset": "d", "parameters": "", "noise": f"correlation={level}", "seed": seed}
+            place["model_seed"] = 0
             for model, shares in USED.items():
                 yield place | {"model": model}, shares[i] + 0.01 * seed
             yield place | {"model": "region_only"}, 0.0

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.store import COLUMNS, FILE, SCHEMA, Ledger, read_table, write_atomically
+from assay.benchmarks.store import COLUMNS, FILE, OLDEST, SCHEMA, SEEDS, Ledger, read_table, write_atomically
 
 ROW = {
     "dataset": "d",
@@ -228,6 +228,38 @@ def test_another_layout_is_refused_and_left_alone(folder):
     assert (folder / FILE).read_bytes() == before
 
 
+def test_a_ledger_of_the_layout_before_is_brought_up_to_date(folder):
+    """Its cells need not be computed again; what it lacks reads as the first seed, or as not known."""
+    ledger = Ledger(folder)
+    write(ledger, "k", skill_error=0.5, model_seed=7)
+    ledger.write("costs", "c", {"method": "a", "seed": 1, "method_seed": 7})
+    for table, columns in COLUMNS.items():
+        for column in {*SEEDS[1:], "skill_error"} & set(columns):
+            ledger._db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+    ledger._db.execute(f"PRAGMA user_version = {OLDEST}")
+    ledger.close()
+    again = Ledger(folder)
+    assert again.done() == {"k"}
+    write(again, "new", skill_error=0.25, model_seed=1, method_seed=2)
+    again.set_plan([("k", "scores"), ("new", "scores"), ("c", "costs")])
+    found = again.table("scores")
+    assert list(found) == list(COLUMNS["scores"])
+    assert found["skill"].tolist() == [0.1, 0.1]  # in its place, though new columns stand last in the file
+    assert found["model_seed"].tolist() == [0, 1]
+    assert found["method_seed"].tolist() == [0, 2]
+    assert found["skill_error"].isna().tolist() == [True, False]
+    assert again.table("costs")[["seed", "model_seed", "method_seed"]].values.tolist() == [[1, 0, 0]]
+    again.close()
+    Ledger(folder).close()  # which is now of this layout
+
+
+def test_a_layout_older_than_that_is_refused(folder):
+    ledger = Ledger(folder)
+    ledger._db.execute(f"PRAGMA user_version = {OLDEST - 1}")
+    ledger.close()
+    assert f"has layout {OLDEST - 1}, this program reads {SCHEMA}" in refusal(folder)
+
+
 def test_a_ledger_that_can_no_longer_be_written_says_so(ledger):
     """As when the disk is full in the middle of the night."""
     pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
@@ -343,3 +375,14 @@ def test_a_column_that_older_tables_lack_is_read_as_not_known(tmp_path):
     columns = [c for c in COLUMNS["costs"] if c != "control"]
     pd.DataFrame([dict.fromkeys(columns, 1)]).to_csv(tmp_path / "costs.csv", index=False)
     assert read_table(tmp_path, "costs")["control"].isna().all()
+
+
+@pytest.mark.parametrize("name", [name for name, columns in COLUMNS.items() if "model_seed" in columns])
+def test_a_table_older_than_the_seeds_of_models_and_methods_has_the_first(tmp_path, name):
+    added = [*SEEDS[1:], "skill_error"]
+    columns = [c for c in COLUMNS[name] if c not in added]
+    pd.DataFrame([dict.fromkeys(columns, 1)]).to_csv(tmp_path / f"{name}.csv", index=False)
+    found = read_table(tmp_path, name)
+    assert found.filter(like="_seed").eq(0).all(axis=None)
+    assert set(found) == set(COLUMNS[name])
+    assert "skill_error" not in found or found["skill_error"].isna().all()
