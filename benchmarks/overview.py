@@ -1,0 +1,141 @@
+"""What a reader takes away, in sentences: whom to use, how sure that is, what breaks, what to distrust."""
+
+import numpy as np
+import pandas as pd
+
+from . import leaderboard as lead
+from .leaderboard import Tables
+from .trust import Trust
+
+NAMED = 6  # methods in one sentence
+GOOD = 0.7  # of a tau, from which on one ranking can stand in for another
+
+
+def overview(
+    tables: Tables, board: pd.DataFrame, pairs: pd.DataFrame, breakdowns: pd.DataFrame, trust: Trust | None
+) -> list[str]:
+    """A few sentences, the most important first; names in backquotes."""
+    ranked = board[board["rank"].notna()]
+    real = ranked[~ranked["control"]]
+    if real.empty:
+        return ["No method that knows the model can be ranked: no cell has a skill that all of them share."]
+    known = set(real["method"])
+    own = pairs[pairs["a"].isin(known) & pairs["b"].isin(known)]
+    parts = [_best(real, own), _models(tables.scores, real), _broken(breakdowns, known)]
+    parts += [_distrusted(trust), _controls(ranked), _promises(real), _behind(tables.scores, board, own)]
+    return [sentence for sentence in parts if sentence]
+
+
+def _best(real: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """Who leads, how surely, and who cannot be told from it."""
+    best = real.iloc[0]
+    text = f"`{best['method']}` has the highest mean skill, {best['skill']:.2f}"
+    if pd.notna(best["low_here"]):
+        text += f" ({best['low_here']:.2f} to {best['high_here']:.2f} if these problems were drawn again"
+        like = pd.notna(best["low"])
+        text += (
+            f", {max(best['low'], -1):.2f} to {min(best['high'], 1):.2f} on problems like these)"
+            if like
+            else ")"
+        )
+    text += ", where 0 is chance and 1 the exact answer."
+    ahead = pairs[pairs["a"] == best["method"]]
+    level = "low_like" if ahead["low_like"].notna().any() else "low"
+    where = "On problems like these" if level == "low_like" else "On these problems"
+    if ahead[level].isna().all():
+        return f"{text} With one seed nobody can say how sure the order is: run more."
+    alike = list(ahead.loc[~(ahead[level] > 0), "b"])
+    if not alike:
+        return f"{text} {where} it is ahead of all others beyond its interval."
+    return f"{text} {where} {_names(alike)} cannot be told from it."
+
+
+def _names(names: list[str]) -> str:
+    shown = [f"`{name}`" for name in names[:NAMED]]
+    if len(names) > NAMED:
+        return f"{', '.join(shown)} and {len(names) - NAMED} more"
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
+def _models(scores: pd.DataFrame, real: pd.DataFrame) -> str:
+    """Whether it is the model or the method that matters."""
+    by_model = lead.mean_skill(scores, ["model"]).reindex(real["method"]).mean().dropna()
+    if len(by_model) < 2:
+        return ""
+    low, high = str(by_model.idxmin()), str(by_model.idxmax())
+    apart = real["skill"].max() - real["skill"].min()
+    text = (
+        f"Mean skill of these methods is {by_model[high]:.2f} on `{high}` and {by_model[low]:.2f} on `{low}`"
+    )
+    return f"{text}; on the same models the best and the worst of them are {apart:.2f} apart."
+
+
+def _broken(breakdowns: pd.DataFrame, known: set[str]) -> str:
+    """How many lose half of their skill within the noise levels that were run, and who first."""
+    told = breakdowns[breakdowns["method"].isin(known)] if len(breakdowns) else breakdowns
+    told = told[told["says"] != "no skill"] if len(told) else told
+    if told.empty:
+        return ""
+    lost = told[told["says"].isin(["at", "always below"])]
+    axes = ", ".join(f"`{axis}`" for axis in dict.fromkeys(told["axis"]))
+    count = told["method"].nunique()
+    lasting = count - lost["method"].nunique()
+    text = f"Along {axes}, {lasting} of {count} methods keep half of their skill at every level run"
+    if lost.empty:
+        return f"{text}."
+    first = lost.sort_values("level").drop_duplicates("method")
+    said = [
+        f"`{row.method}` by {row.axis} {row.level:.3g} of {row.dataset}" for row in first.head(3).itertuples()
+    ]
+    return f"{text}; half is lost by {'; '.join(said)}{' and others' if len(first) > 3 else ''}."
+
+
+def _distrusted(trust: Trust | None) -> str:
+    """Whether a metric without truth can stand in for the truth, and which prefer noise."""
+    if trust is None or trust.metrics["tau_real"].isna().all():
+        return ""
+    sure = trust.metrics[trust.metrics["low_real"].notna()]
+    best = (sure if len(sure) else trust.metrics).sort_values("tau_real", ascending=False).iloc[0]
+    ends = f" ({best['low_real']:.2f} to {best['high_real']:.2f})" if len(sure) else ""
+    text = (
+        f"Of the metrics that need no truth `{best['metric']}` ranks the methods most as the truth does, "
+        f"with Kendall's tau {best['tau_real']:.2f}{ends}"
+    )
+    text += ": it can stand in for it." if best["tau_real"] >= GOOD else ": none can stand in for it."
+    noisy = list(trust.metrics.loc[trust.metrics["beaten_methods"].fillna(0) > 0, "metric"])
+    below = f" On the exact function {_names(noisy)} rank `random` above a real method." if noisy else ""
+    return text + below
+
+
+def _controls(ranked: pd.DataFrame) -> str:
+    """Controls that do well by faithfulness, which then is no evidence."""
+    fooled = ranked[ranked["control"] & (ranked["faithfulness"] > 0.3)]
+    if fooled.empty:
+        return ""
+    said = [f"`{row.method}` a faithfulness of {row.faithfulness:.2f}" for row in fooled.head(3).itertuples()]
+    return f"Faithfulness gives {' and '.join(said)}, though it cannot know the model."
+
+
+def _promises(real: pd.DataFrame) -> str:
+    broken = list(real.loc[real["note"].str.contains("promise broken", regex=False), "method"])
+    return f"A promise is broken by {_names(broken)}: see the notes." if broken else ""
+
+
+def _behind(scores: pd.DataFrame, board: pd.DataFrame, pairs: pd.DataFrame) -> str:
+    """What all of this rests on."""
+    common = lead.shared(lead.skills(scores, lead.judge(scores)))
+    where = common.index.to_frame(index=False)
+    counts = [len(where.drop_duplicates(columns)) for columns in (lead.CLUSTER, lead.PROBLEM, ["seed"])]
+    failed = int((scores["status"] == "failed").sum())
+    names = ("problem", "condition", "seed")
+    drawn = ", ".join(_count(count, name) for count, name in zip(counts, names, strict=True))
+    ranked = int(board["rank"].notna().sum())
+    text = f"This rests on {len(common):,} cells that all {ranked} ranked methods share: {drawn}"
+    seen = pairs["visible"].median() if len(pairs) else np.nan
+    if pd.notna(seen):
+        text += f"; a difference of {seen:.3f} between two methods would be seen here in four runs of five"
+    return f"{text}; {failed:,} cells failed." if failed else f"{text}; no cell failed."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
