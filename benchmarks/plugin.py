@@ -79,6 +79,9 @@ class Evidence:
     rng: Generator
     problem: Problem | None = None
     train: Callable[[Problem, Generator], nn.Module] | None = None  # a model of the same kind, anew
+    estimand: Estimand = "none"  # what the method says that it estimates,
+    value: Value = "baseline"  # what it replaces absent features by,
+    signed: bool = True  # and False where it returns sizes
     memo: dict[Any, Any] = field(default_factory=dict)  # what `sharing` keeps of this attribution
     reference_memo: dict[Any, Any] = field(default_factory=dict)  # and of the one it is compared with
 

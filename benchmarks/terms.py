@@ -67,6 +67,7 @@ Family: TypeAlias = Literal[
     "reliance",  # the map against what the model was measured to use, whatever causes the label
     "agreement",  # the map against another method's
     "end task",  # the answers that a user would read off the map, against what the model does
+    "error split",  # how much of the map's error is the estimator's, the model's and the definition's
 ]
 
 # What a metric needs beside the map.
@@ -76,6 +77,7 @@ Need: TypeAlias = Literal[
     "reference",  # one or the other: it measures both, in cells of their own
     "model",  # the model's outputs
     "explain",  # the method again, on other rows or another model
+    "estimand",  # what the method says that it estimates: chance is then measured for each
     "training",  # models, trained anew
 ]
 

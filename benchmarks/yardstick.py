@@ -95,6 +95,9 @@ class Yardstick:
             rng=rng_for("metric", self.key),
             problem=self.problem,
             train=self.train,
+            estimand=aim.estimand,
+            value=aim.value,
+            signed=aim.signed,
             memo={} if memo is None else memo,
             reference_memo=self.memos["truth", aim] if other is None else other.memo,
         )
@@ -118,7 +121,7 @@ class Yardstick:
     ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " n"]]:
         """Chance, a draw and a row, and ceiling, a row, for a method of this kind."""
         facts = METRICS[metric.name].facts
-        if not {"truth", "reference"} & set(facts["needs"]):
+        if not {"truth", "reference", "estimand"} & set(facts["needs"]):
             # such a metric looks at sizes or sums only: one yardstick serves every method
             exact = facts["ceiling"] == "exact"
             aim = Aim(aim.estimand if exact else "none", aim.value)

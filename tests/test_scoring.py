@@ -188,7 +188,8 @@ def test_the_suite_of_all_metrics_has_all_but_those_with_a_suite_of_their_own():
         return {s.name for block in blocks for s in expand("metric", block.metric)}
 
     own = {"reliance_error", "shortcut_mass", "shapley_error", "end_task"}
+    own |= {"estimator_error", "model_error", "definition_error"}
     of_pictures = {"attention_iou", "attention_iou_classes"}
-    assert own <= named("spurious", "games", "end_tasks")
+    assert own <= named("spurious", "games", "end_tasks", "splits")
     assert of_pictures <= named("quick")
     assert named("metrics") == {plugin.name for plugin in METRICS} - own - of_pictures
