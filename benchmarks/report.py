@@ -1,29 +1,38 @@
 """Results folder -> leaderboard.csv, leaderboard.md and, where there are any, pictures."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from tabulate import tabulate
 
-from . import gallery, shortcuts, trust
+from . import (
+    accord,
+    breakdown,
+    errorsplit,
+    estimators,
+    gallery,
+    shortcuts,
+    significance,
+    trust,
+    variance,
+)
 from . import leaderboard as lead
+from .findings import Findings, find
 from .leaderboard import Tables
-from .registry import AssayError
-from .spec import parse
-from .store import FILE, GROUP_ACCURACY, Ledger, read_table, write_atomically
+from .manifest import seal
+from .store import FILE, GROUP_ACCURACY, Ledger, write_atomically
 
 HOW_TO_READ = """\
 Skill is measured against exact truth: 0 is what a random attribution scores in the same cell, 1 what the
 exact attribution of the true function scores (where there is no known function: the metric's best). A rank is
-over the cells that every ranked method completed, so nobody's mean is over easier cells; the interval is a
-bootstrap over problems (a function or table is one, at all its noise levels) and, within them, seeds; with
-few problems it is too narrow. Faithfulness (deletion, insertion) is skill too, with 1 for the model's own
-exact single ablation. Agreement is the mean Spearman correlation with the other methods that are no
-controls, 0 for two random maps; it is not correctness. Where methods are ranked on reliance cells, the truth
-is what each model was measured to use."""
+over the cells that every ranked method completed, so nobody's mean is over easier cells. The first 95%
+interval, and that of the rank, is for these problems if their data were drawn and their models trained again;
+the second is for other problems of which these are a sample (a function or table is one problem, at all its
+noise levels), and is not known from fewer than three. Faithfulness (deletion, insertion) is skill too, with 1
+for the model's own exact single ablation. Agreement is the mean Spearman correlation with the other methods
+that are no controls, 0 for two random maps; it is not correctness. Where methods are ranked on reliance
+cells, the truth is what each model was measured to use."""
 QUALITY = """\
 Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
 rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
@@ -32,93 +41,62 @@ explanations do not count; where there is a shortcut, a model that says what the
 COST = """\
 Medians over all units: milliseconds, rows forward through the model and backward for a row explained; and the
 most memory that a unit took beyond what its worker held before."""
-ERRORS = """\
-Mean and worst `attribution_error` (relative, 0 to 2) where the model is the exact function, each method
-against what it estimates (Shapley values where it names nothing): what the method itself misses."""
-BUDGETS = """\
-Mean `attribution_error` at each budget, the coalitions or gradients evaluated for a row, by noise level.
-Where a method lacks a cell, as with a budget too small for its units, its place is empty."""
 
 
-READ = ("scores", "agreement", "models", "costs", "metrics", "reliance", "problems")
+def write(folder: Path) -> Findings:
+    """Make all tables and pictures of a results folder, from its ledger where there is one; what they say.
 
-
-def load(folder: Path) -> Tables:
-    """The tables of a results folder; nothing in it is changed.
+    Without a ledger, as in the committed results, they are made from the tables that it left.
 
     Raises:
-        AssayError: there are none, or they cannot be read.
+        AssayError: there is neither, or it cannot be read, or it holds nothing.
     """
-    tables = Tables(*(read_table(folder, name) for name in READ))
-    if tables.scores.empty:
-        raise AssayError(
-            f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
-        )
-    return tables
-
-
-def write(folder: Path) -> dict[str, pd.DataFrame]:
-    """Make all tables and pictures of a results folder from its ledger; hand its leaderboards back.
-
-    `overall` is the first of these.
-
-    Raises:
-        AssayError: there is no ledger, or it cannot be read, or it holds nothing.
-    """
-    if not (folder / FILE).is_file():
-        raise AssayError(
-            f"results folder {str(folder)!r} has no {FILE} to make tables from; give that of a run."
-        )
-    ledger = Ledger(folder)
-    try:
-        ledger.export()
-    finally:
-        ledger.close()
-    tables = load(folder)
-    boards = lead.leaderboards(tables)
-    frame = pd.concat([b.assign(scope=scope) for scope, b in boards.items()], ignore_index=True)
+    if ledgered := (folder / FILE).is_file():
+        ledger = Ledger(folder)
+        try:
+            ledger.export()
+        finally:
+            ledger.close()
+        seal(folder)
+    found = find(folder)
+    boards = [board.assign(scope=scope) for scope, board in found.boards.items()]
+    frame = pd.concat(boards, ignore_index=True)
     frame.insert(0, "scope", frame.pop("scope"))
     write_atomically(folder / "leaderboard.csv", frame.to_csv(index=False))
-    told = shortcuts.answers(tables)
-    about_shortcuts = shortcuts.section(told, tables)
-    write_atomically(folder / "leaderboard.md", markdown(tables, boards, manifest(folder), about_shortcuts))
-    if len(tables.agreement):
-        matrices = lead.agreement_matrices(tables.agreement)
+    write_atomically(folder / "leaderboard.md", markdown(found))
+    if len(found.tables.agreement):
+        matrices = accord.agreement_matrices(found.tables.agreement)
         write_atomically(folder / "agreement_matrices.csv", matrices.to_csv(index=False))
-    if told:
-        stacked = pd.concat([methods.assign(metric=metric) for metric, methods in told.items()])
+    if found.shortcuts:
+        stacked = pd.concat([methods.assign(metric=metric) for metric, methods in found.shortcuts.items()])
         write_atomically(folder / "shortcuts.csv", stacked.to_csv(index=False))
-    gallery.write(folder)
-    return boards
-
-
-def manifest(folder: Path) -> dict[str, Any]:
-    """How the results were made, or nothing where that is not known."""
-    path = folder / "manifest.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except ValueError as error:
-        raise AssayError(f"manifest {str(path)!r} cannot be read ({error}); run the suite again.") from None
+    if ledgered:
+        gallery.write(folder)
+    return found
 
 
 def display(board: pd.DataFrame) -> pd.DataFrame:
     """A leaderboard as people read it: text in every place."""
-    shown = pd.DataFrame({"rank": [_number(r, ".0f") for r in board["rank"]], "method": board["method"]})
-    shown["skill"] = [_number(v, ".3f") for v in board["skill"]]
-    intervals = zip(board["low"], board["high"], strict=True)
-    shown["95% interval"] = [f"{low:.3f} to {high:.3f}" if pd.notna(low) else "" for low, high in intervals]
+    shown = pd.DataFrame({"rank": [lead.shown(r, ".0f") for r in board["rank"]]})
+    shown["95% of rank"] = _interval(board, "rank_low", "rank_high", ".0f")
+    shown["method"] = board["method"]
+    shown["skill"] = [lead.shown(v, ".3f") for v in board["skill"]]
+    shown["on these problems"] = _interval(board, "low_here", "high_here", ".3f")
+    shown["on problems like these"] = _interval(board, "low", "high", ".2f")
     for column in ("faithfulness", "agreement"):
-        shown[column] = [_number(v, ".2f") for v in board[column]]
-    shown["ms/row"] = [_number(1000 * v, ".3g") for v in board["seconds_per_row"]]
-    shown["model rows/row"] = [_number(v, ",.0f") for v in board["model_rows_per_row"]]
+        shown[column] = [lead.shown(v, ".2f") for v in board[column]]
+    shown["ms/row"] = [lead.shown(1000 * v, ".3g") for v in board["seconds_per_row"]]
+    shown["model rows/row"] = [lead.shown(v, ",.0f") for v in board["model_rows_per_row"]]
     for column in ("skipped", "failed"):
         shown[column] = board[column].astype(str)
     shown["note"] = board["note"]
     return shown
 
 
-def _number(value: float, form: str) -> str:
-    return format(value, form) if pd.notna(value) else ""
+def _interval(board: pd.DataFrame, low: str, high: str, form: str) -> list[str]:
+    """From which to which value, where that is known."""
+    ends = zip(board[low], board[high], strict=True)
+    return [f"{a:{form}} to {b:{form}}" if pd.notna(a) else "" for a, b in ends]
 
 
 def as_markdown(frame: pd.DataFrame, **options: Any) -> str:
@@ -127,18 +105,15 @@ def as_markdown(frame: pd.DataFrame, **options: Any) -> str:
     return tabulate(frame.astype(object).fillna("").values.tolist(), [*frame.columns], "github", **options)
 
 
-def markdown(
-    tables: Tables, boards: dict[str, pd.DataFrame], made: dict[str, Any], first: Sequence[str]
-) -> str:
-    """The whole of leaderboard.md; `first` comes before all else."""
-    parts = [f"# Leaderboard: {made.get('suite', 'results')}", _provenance(tables, made)]
-    parts += [*first, HOW_TO_READ]
+def markdown(found: Findings) -> str:
+    """The whole of leaderboard.md."""
+    tables, boards = found.tables, found.boards
+    parts = [f"# Leaderboard: {found.name}", _provenance(tables, found.made)]
+    parts += ["\n".join(f"* {sentence}" for sentence in found.overview)]
+    parts += [*shortcuts.section(found.shortcuts, tables), HOW_TO_READ]
     for scope, board in boards.items():
-        parts += [
-            f"## {scope.capitalize()}" if scope == "overall" else f"## Dataset {scope}",
-            _coverage(tables, scope),
-        ]
-        parts.append(as_markdown(display(board)))
+        title = f"## {scope.capitalize()}" if scope == "overall" else f"## Dataset {scope}"
+        parts += [title, _coverage(tables, scope), as_markdown(display(board))]
     scores = tables.scores
     matrices = {
         "Skill by noise": lead.mean_skill(scores, ["dataset", "noise"]),
@@ -146,14 +121,15 @@ def markdown(
         "Skill by metric": lead.mean_skill(scores, ["metric"]),
         "Skill over the rows that the model predicts right": lead.by_group(scores, "right"),
         "Skill over rows whose shortcut is right, and wrong": lead.by_group(scores, "aligned", "conflicting"),
-        "Agreement between methods (Spearman)": _beside_skill(tables, boards["overall"]),
+        "Agreement between methods (Spearman)": _beside_skill(found.agreement, boards["overall"]),
     }
     best_first = boards["overall"]["method"]
     for title, matrix in (matrices | _values(tables)).items():
         if not matrix.empty:
             parts += [f"## {title}", _matrix(matrix.reindex([m for m in best_first if m in matrix.index]))]
-    parts += _trusted(tables)
-    parts += _errors(tables)
+    parts += _statistics(found)
+    parts += trust.section(found.trust) if found.trust else []
+    parts += estimators.section(tables)
     parts += _caveats(tables.metrics)
     parts += ["## Cost", COST, as_markdown(_cost(tables.costs))]
     parts += ["## What the models learned", _models(tables.models)]
@@ -161,12 +137,20 @@ def markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _beside_skill(tables: Tables, board: pd.DataFrame) -> pd.DataFrame:
+def _statistics(found: Findings) -> list[str]:
+    """Who is told from whom, where half of the skill is left, where spread and error come from."""
+    parts = significance.section(found.significance) if found.significance else []
+    parts += breakdown.section(found.breakdowns) if len(found.breakdowns) else []
+    parts += variance.section(found.variance) if len(found.variance) else []
+    return parts + (errorsplit.section(found.errors) if len(found.errors) else [])
+
+
+def _beside_skill(matrix: pd.DataFrame, board: pd.DataFrame) -> pd.DataFrame:
     """Who agrees with whom, beside who is right."""
-    matrix = lead.agreement_matrix(tables.agreement, "spearman")
-    if not matrix.empty:
-        matrix.insert(0, "**skill**", board.set_index("method")["skill"])
-    return matrix
+    shown = matrix.copy()
+    if not shown.empty:
+        shown.insert(0, "**skill**", board.set_index("method")["skill"])
+    return shown
 
 
 def _values(tables: Tables) -> dict[str, pd.DataFrame]:
@@ -182,16 +166,6 @@ def _values(tables: Tables) -> dict[str, pd.DataFrame]:
     return found
 
 
-def _trusted(tables: Tables) -> list[str]:
-    """Whether the other metrics can stand in for the truth, where both were run."""
-    if tables.metrics.empty:
-        return []
-    try:
-        return trust.section(trust.trust(tables.scores, tables.metrics, tables.costs))
-    except AssayError:  # nothing to rank, or by nothing
-        return []
-
-
 def _caveats(metrics: pd.DataFrame) -> list[str]:
     """What a reader of some metrics must know."""
     told = metrics[metrics["caveat"].fillna("") != ""] if len(metrics) else metrics
@@ -202,42 +176,14 @@ def _caveats(metrics: pd.DataFrame) -> list[str]:
 def _cost(costs: pd.DataFrame) -> pd.DataFrame:
     found = lead.cost_table(costs)
     shown = pd.DataFrame({"method": found["method"]})
-    shown["ms/row"] = [_number(1000 * v, ".3g") for v in found["seconds_per_row"]]
+    shown["ms/row"] = [lead.shown(1000 * v, ".3g") for v in found["seconds_per_row"]]
     for title, column in {
         "model rows/row": "model_rows_per_row",
         "backward/row": "backward_rows_per_row",
     }.items():
-        shown[title] = [_number(v, ",.0f") for v in found[column]]
-    shown["peak MB"] = [_number(v, ",.0f") for v in found["peak_mb"]]
+        shown[title] = [lead.shown(v, ",.0f") for v in found[column]]
+    shown["peak MB"] = [lead.shown(v, ",.0f") for v in found["peak_mb"]]
     return shown
-
-
-def _errors(tables: Tables) -> list[str]:
-    """The estimators' own errors, on exact functions, and how they fall with the budget."""
-    parts, exact = [], lead.exact_errors(tables)
-    if len(exact):
-        shown = exact.assign(
-            **{c: [_number(v, ".2g") for v in exact[c]] for c in ("mean error", "worst cell")}
-        )
-        parts += ["## Error on the exact function", ERRORS, as_markdown(shown)]
-    curves = lead.error_by_budget(tables.scores, _budgets(tables.costs))
-    parts += ["## Error by budget", BUDGETS] if curves else []
-    for noise, curve in curves.items():
-        parts += [f"### {noise}" if noise else "### All", _matrix(curve, ".3g")]
-    return parts
-
-
-def _budgets(costs: pd.DataFrame) -> dict[str, tuple[str, int]]:
-    """Method as in the tables -> without its budget, and the budget, given or by default."""
-    found = {}
-    for text, budget in costs[["method", "budget"]].drop_duplicates().itertuples(index=False):
-        whole = pd.to_numeric(budget, errors="coerce")
-        if pd.notna(whole) and whole == int(whole):
-            name, given = parse(text)
-            given.pop("budget", None)
-            rest = ",".join(f"{key}={value}" for key, value in given.items())
-            found[text] = (f"{name}[{rest}]" if rest else name, int(whole))
-    return found
 
 
 def _provenance(tables: Tables, made: dict[str, Any]) -> str:
@@ -261,7 +207,7 @@ def _coverage(tables: Tables, scope: str) -> str:
 
 
 def _matrix(matrix: pd.DataFrame, form: str = ".2f") -> str:
-    shown = matrix.map(lambda v: _number(v, form))
+    shown = matrix.map(lambda v: lead.shown(v, form))
     shown.columns = [" ".join(c) if isinstance(c, tuple) else c for c in matrix.columns]
     return as_markdown(shown.reset_index())
 
@@ -269,8 +215,8 @@ def _matrix(matrix: pd.DataFrame, form: str = ".2f") -> str:
 def _models(models: pd.DataFrame) -> str:
     table = lead.model_table(models)
     shown = table[[*lead.PROBLEM, "model"]].copy()
-    shown["quality"] = [_number(v, ".3f") for v in table["quality"]]
+    shown["quality"] = [lead.shown(v, ".3f") for v in table["quality"]]
     for column in ("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", *GROUP_ACCURACY):
-        shown[column] = [_number(v, ".4f") for v in table[column]]
+        shown[column] = [lead.shown(v, ".4f") for v in table[column]]
     shown["learned"] = [f"{v:.0%}" for v in table["learned"]]
     return f"{QUALITY}\n\n{as_markdown(shown.loc[:, (shown != '').any()])}"

@@ -7,9 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from assay.benchmarks import leaderboard, report, shortcuts, trust
+from assay.benchmarks import estimators, leaderboard, shortcuts, trust
+from assay.benchmarks.findings import load
 from assay.benchmarks.plugin import METHODS, METRICS
 from assay.benchmarks.runner import load_plugins
+from assay.benchmarks.store import read_table
 
 load_plugins()
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +29,7 @@ def test_the_readme_shows_the_committed_leaderboard():
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_committed_leaderboard_follows_from_the_committed_scores(suite):
-    scores = report.read_table(QUICK.parent / suite, "scores")
+    scores = read_table(QUICK.parent / suite, "scores")
     again = leaderboard.summary(leaderboard.skills(scores, leaderboard.judge(scores)), "overall")
     board = pd.read_csv(QUICK.parent / suite / "leaderboard.csv")
     board = board[board["scope"] == "overall"].set_index("method")
@@ -49,7 +51,7 @@ def test_the_manifest_says_how_the_tables_were_made(suite):
 
 def test_the_published_means_are_remade():
     """Of arXiv 2406.12150, 15 functions with 100 irrelevant columns; its DeepLift is input x gradient."""
-    scores = report.read_table(QUICK.parent / "reference", "scores")
+    scores = read_table(QUICK.parent / "reference", "scores")
     found = scores.groupby(["metric", "method"])["value"].mean()
     published = {
         ("functional_precision", "saliency"): 0.822,
@@ -71,7 +73,7 @@ EXACT += ["exact_shapley", "shap_exact"]
 
 @pytest.mark.parametrize("method", EXACT)
 def test_on_the_exact_function_an_exact_method_has_no_error_to_speak_of(method):
-    scores = report.read_table(QUICK.parent / "methods", "scores")
+    scores = read_table(QUICK.parent / "methods", "scores")
     mine = scores[(scores["model"] == "oracle") & (scores["method"] == method)]
     errors = mine.loc[mine["metric"] == "attribution_error", "value"].dropna()
     assert len(errors) >= 6
@@ -82,7 +84,7 @@ def test_every_method_has_scores_in_a_committed_table():
     """Of tables, of pictures, of sound or of end tasks, with some parameters."""
     scored = set()
     for suite in ("methods", "vision", "audio", "end_tasks"):
-        scores = report.read_table(QUICK.parent / suite, "scores")
+        scores = read_table(QUICK.parent / suite, "scores")
         assert len(scores), suite
         assert "failed" not in set(scores["status"]), suite
         scored |= {text.partition("[")[0] for text in scores.loc[scores["status"] == "ok", "method"]}
@@ -101,7 +103,7 @@ def test_every_metric_has_scores_in_a_committed_table():
     """With some parameters."""
     scored = set()
     for suite in ("metrics", "quick", "vision", "audio", "spurious", "games", "end_tasks"):
-        scores = report.read_table(QUICK.parent / suite, "scores")
+        scores = read_table(QUICK.parent / suite, "scores")
         assert "failed" not in set(scores["status"]), suite
         scored |= {text.partition("[")[0] for text in scores.loc[scores["value"].notna(), "metric"]}
     assert scored == {plugin.name for plugin in METRICS}
@@ -111,14 +113,14 @@ def test_the_committed_answer_about_shortcuts_follows_from_the_committed_tables(
     """And says what the page about it says."""
     folder = QUICK.parent / "spurious"
     text = (folder / "leaderboard.md").read_text()
-    tables = report.load(folder)
+    tables = load(folder)
     assert "\n\n".join(shortcuts.section(shortcuts.answers(tables), tables)) in text
     assert text.index("From 0.") < text.index("## Overall")
 
 
 def test_more_budget_is_less_error():
-    budgets = report._budgets(pd.read_csv(QUICK.parent / "budget" / "costs.csv.gz"))
-    curves = leaderboard.error_by_budget(report.read_table(QUICK.parent / "budget", "scores"), budgets)
+    budgets = estimators.budgets(pd.read_csv(QUICK.parent / "budget" / "costs.csv.gz"))
+    curves = estimators.error_by_budget(read_table(QUICK.parent / "budget", "scores"), budgets)
     assert len(curves) == 2
     for noise, curve in curves.items():
         for method, errors in curve.iterrows():
