@@ -237,7 +237,8 @@ def test_compare_finds_a_planted_drop_and_can_fail_on_it(assay, results, spoiled
     code, out, err = assay("compare", results, spoiled, "--fail-on-regression")
     assert code == 3
     assert "worse than before: saliency" in err
-    found = pd.read_csv(spoiled / "comparison.csv").set_index(["method", "family"])
+    found = pd.read_csv(spoiled / "comparison.csv")
+    found = found[found["metric"].isna()].set_index(["method", "family"])
     drop = found.loc[("saliency", "ground truth")]
     assert drop["difference"] == pytest.approx(-0.3)
     assert drop["verdict"] == "worse"
@@ -262,10 +263,84 @@ def test_a_method_that_fails_where_it_did_not_is_a_regression(assay, results, sp
 
 def test_runs_that_share_no_cell_cannot_be_compared(assay, results, spoiled):
     scores = pd.read_csv(results / "scores.csv", keep_default_na=False, na_values={"skill": ""})
-    scores.assign(seed=99).to_csv(spoiled / "scores.csv.gz", index=False)
+    scores.assign(dataset="another").to_csv(spoiled / "scores.csv.gz", index=False)
     code, _, err = assay("compare", results, spoiled)
     assert code == 2
     assert "share no scored cell" in err
+
+
+def test_runs_with_other_seeds_are_compared_by_their_means(assay, results, spoiled):
+    scores = pd.read_csv(results / "scores.csv", keep_default_na=False, na_values={"skill": ""})
+    scores["seed"] += 50
+    scores.to_csv(spoiled / "scores.csv.gz", index=False)
+    code, out, _ = assay("compare", results, spoiled, "--fail-on-regression")
+    assert code == 0
+    assert "no difference seen" in out
+    found = pd.read_csv(spoiled / "comparison.csv")
+    assert set(found["pairing"].dropna()) == {"other seeds"}
+    assert found["difference"].dropna().abs().max() < 1e-12
+
+
+def test_a_regression_is_one_of_the_metric_and_the_size_that_were_named(assay, results, spoiled):
+    for limit, code in {"skill>0.2": 3, "skill>0.4": 0, "auroc>0.1": 3, "auroc > 0.5": 0}.items():
+        assert assay("compare", results, spoiled, "--fail-on-regression", limit)[0] == code, limit
+    code, _, err = assay("compare", results, spoiled, "--fail-on-regression", "auroc>much")
+    assert code == 2
+    assert "give METRIC>DELTA" in err
+    code, _, err = assay("compare", results, spoiled, "--fail-on-regression", "aurok>0.1")
+    assert code == 2
+    assert "'aurok'" in err
+
+
+def test_several_are_compared_with_the_first(assay, results, spoiled, tmp_path):
+    code, out, _ = assay("compare", results, results, spoiled, "--out", tmp_path / "c")
+    assert code == 0
+    assert out.count("Skill in B = ") == 2
+    page = (tmp_path / "c" / "comparison.html").read_text(encoding="utf-8")
+    assert page.count("<h2>From ") == 2
+    assert "worse: saliency" in page
+    code, _, err = assay("compare", results)
+    assert code == 2
+    assert "--baseline" in err
+
+
+def test_the_baseline_can_be_the_committed_results_of_the_suite(assay, results, spoiled):
+    code, _, err = assay("compare", spoiled, "--baseline", "reference")
+    assert code == 2
+    assert "of which no results are committed" in err
+    (spoiled / "manifest.json").write_text('{"suite": "quick"}')
+    code, _, err = assay("compare", spoiled, "--baseline", "reference")
+    assert code == 2
+    assert "share no scored cell" in err  # found, and of other problems
+    assert assay("compare", spoiled, "--baseline", results)[0] == 0
+
+
+def test_a_report_is_written_in_every_form(assay, results, tmp_path):
+    wanted = ("--html", "--latex", "--csv", "--png")
+    code, out, _ = assay("report", results, *wanted, "--out", tmp_path / "r")
+    assert code == 0
+    for name in ("report.html", "leaderboard.tex", "tables/pairs.csv", "charts/leaderboard.png"):
+        assert (tmp_path / "r" / name).is_file(), name
+        assert name in out
+    code, _, err = assay("report", results, "--out", tmp_path / "r")
+    assert code == 2
+    assert "--html" in err
+    (tmp_path / "taken").write_text("")
+    code, _, err = assay("report", results, "--html", "--out", tmp_path / "taken")
+    assert code == 2
+    assert "cannot be written" in err
+
+
+def test_a_report_can_be_made_of_tables_alone(assay, results, tmp_path):
+    (tmp_path / "t").mkdir()
+    for name in ("scores.csv", "costs.csv", "models.csv", "metrics.csv", "manifest.json"):
+        (tmp_path / "t" / name).write_bytes((results / name).read_bytes())
+    assert assay("report", tmp_path / "t")[0] == 0
+    board = (tmp_path / "t" / "leaderboard.csv").read_text()
+    assert (
+        board.splitlines()[1].split(",")[:6]
+        == (results / "leaderboard.csv").read_text().splitlines()[1].split(",")[:6]
+    )
 
 
 def test_one_broken_plugin_file_stops_no_other(assay, monkeypatch):
@@ -321,6 +396,10 @@ BAD = [
     (["list", "method"], ["'method'", "methods"]),
     (["report", "nowhere"], ["'nowhere'"]),
     (["compare", "foreign", "nowhere"], ["'foreign'"]),
+    (["compare", "nowhere"], ["'nowhere'", "--baseline reference"]),
+    (["merge", "nowhere", "foreign", "-o", "c"], ["'nowhere'"]),
+    (["submit", "nowhere"], ["'nowhere'"]),
+    (["run", "smoke", "--first-seed", "-1"], ["--first-seed", "-1"]),
     (["check", "salincy"], ["no plug-in is called 'salincy'", "saliency"]),
     (["check", "plain.py"], ["'plain.py' defines no plug-in"]),
     (["new", "method", "My-Method"], ["'My-Method'", "small letters"]),
