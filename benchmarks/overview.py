@@ -7,7 +7,8 @@ from . import leaderboard as lead
 from .leaderboard import Tables
 from .trust import Trust
 
-NAMED = 6  # methods in one sentence
+NAMED = 3  # methods in one sentence
+USUAL = 0.5  # share of the problems that a model must have to be compared with others
 GOOD = 0.7  # of a tau, from which on one ranking can stand in for another
 
 
@@ -29,25 +30,20 @@ def overview(
 def _best(real: pd.DataFrame, pairs: pd.DataFrame) -> str:
     """Who leads, how surely, and who cannot be told from it."""
     best = real.iloc[0]
-    text = f"`{best['method']}` has the highest mean skill, {best['skill']:.2f}"
-    if pd.notna(best["low_here"]):
-        text += f" ({best['low_here']:.2f} to {best['high_here']:.2f} if these problems were drawn again"
-        like = pd.notna(best["low"])
-        text += (
-            f", {max(best['low'], -1):.2f} to {min(best['high'], 1):.2f} on problems like these)"
-            if like
-            else ")"
-        )
-    text += ", where 0 is chance and 1 the exact answer."
+    ends = [f"{best['low_here']:.2f} to {best['high_here']:.2f} if these problems were drawn again"]
+    ends += [f"{max(best['low'], -1):.2f} to {min(best['high'], 1):.2f} on problems like these"]
+    known = [text for text, end in zip(ends, ("low_here", "low"), strict=True) if pd.notna(best[end])]
+    sure = f" ({', '.join(known)})" if known else ""
+    text = f"Use `{best['method']}`: mean skill {best['skill']:.2f}{sure}, where 0 is chance and 1 exact."
     ahead = pairs[pairs["a"] == best["method"]]
     level = "low_like" if ahead["low_like"].notna().any() else "low"
     where = "On problems like these" if level == "low_like" else "On these problems"
     if ahead[level].isna().all():
-        return f"{text} With one seed nobody can say how sure the order is: run more."
+        return f"{text} With one seed nobody can say how sure the order is: run more." if len(ahead) else text
     alike = list(ahead.loc[~(ahead[level] > 0), "b"])
     if not alike:
         return f"{text} {where} it is ahead of all others beyond its interval."
-    return f"{text} {where} {_names(alike)} cannot be told from it."
+    return f"{text} {where} it cannot be told from {_names(alike)}."
 
 
 def _names(names: list[str]) -> str:
@@ -58,16 +54,21 @@ def _names(names: list[str]) -> str:
 
 
 def _models(scores: pd.DataFrame, real: pd.DataFrame) -> str:
-    """Whether it is the model or the method that matters."""
-    by_model = lead.mean_skill(scores, ["model"]).reindex(real["method"]).mean().dropna()
-    if len(by_model) < 2:
+    """Whether it is the model or the method that matters, on the problems that several models have."""
+    common = lead.shared(lead.skills(scores, lead.judge(scores)))
+    by_model = common[list(real["method"])].mean(axis=1).unstack("model")
+    by_model = by_model.loc[:, by_model.notna().mean() >= USUAL].dropna()
+    if by_model.empty or len(by_model.columns) < 2:
         return ""
-    low, high = str(by_model.idxmin()), str(by_model.idxmax())
+    means = lead.clustered(by_model)
+    low, high = str(means.idxmin()), str(means.idxmax())
     apart = real["skill"].max() - real["skill"].min()
+    more = "more" if means[high] - means[low] > apart else "less"
     text = (
-        f"Mean skill of these methods is {by_model[high]:.2f} on `{high}` and {by_model[low]:.2f} on `{low}`"
+        f"The model matters {more} than the method: on the same problems mean skill is {means[high]:.2f} on "
     )
-    return f"{text}; on the same models the best and the worst of them are {apart:.2f} apart."
+    text += f"`{high}` and {means[low]:.2f} on `{low}`"
+    return f"{text}; the best and the worst method are {apart:.2f} apart."
 
 
 def _broken(breakdowns: pd.DataFrame, known: set[str]) -> str:
@@ -103,7 +104,8 @@ def _distrusted(trust: Trust | None) -> str:
     )
     text += ": it can stand in for it." if best["tau_real"] >= GOOD else ": none can stand in for it."
     noisy = list(trust.metrics.loc[trust.metrics["beaten_methods"].fillna(0) > 0, "metric"])
-    below = f" On the exact function {_names(noisy)} rank `random` above a real method." if noisy else ""
+    rank = "rank" if len(noisy) > 1 else "ranks"
+    below = f" On the exact function {_names(noisy)} {rank} `random` above a real method." if noisy else ""
     return text + below
 
 
@@ -112,8 +114,8 @@ def _controls(ranked: pd.DataFrame) -> str:
     fooled = ranked[ranked["control"] & (ranked["faithfulness"] > 0.3)]
     if fooled.empty:
         return ""
-    said = [f"`{row.method}` a faithfulness of {row.faithfulness:.2f}" for row in fooled.head(3).itertuples()]
-    return f"Faithfulness gives {' and '.join(said)}, though it cannot know the model."
+    said = [f"{row.faithfulness:.2f} to `{row.method}`" for row in fooled.head(3).itertuples()]
+    return f"Faithfulness gives {' and '.join(said)}, which cannot know the model."
 
 
 def _promises(real: pd.DataFrame) -> str:
