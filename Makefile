@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 PEERS := .venv/.peers
 
-.PHONY: bench install test speed methods metrics budget reference symbolic vision audio spurious end_tasks publish clean
+.PHONY: bench install test speed methods metrics budget reference symbolic vision audio spurious end_tasks seeds splits games publish clean
 
 bench: install  ## install, then run the default suite and print its leaderboard
 	$(BIN)/python run_bench.py
@@ -32,20 +32,23 @@ test: $(PEERS)  ## lint, types, tests
 speed: $(PEERS)  ## time what the benchmark itself does; takes some minutes
 	JAXTYPING_DISABLE=1 $(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
 
-methods metrics budget reference symbolic vision audio spurious end_tasks: install  ## the long suites
+methods metrics budget reference symbolic vision audio spurious end_tasks seeds splits games: install  ## the long suites
 	$(BIN)/python run_bench.py run $@
 
+KEPT := leaderboard.md leaderboard.csv models.csv metrics.csv manifest.json reliance.csv problems.csv shortcuts.csv gallery.png report.html
+PACKED := scores costs agreement
+
 publish: install  ## make the committed tables again; commit first, since the manifest names the commit
-	set -e; for suite in quick methods metrics budget reference vision audio spurious end_tasks; do \
+	set -e; for suite in quick methods metrics budget reference vision audio spurious games end_tasks seeds splits; do \
 	  $(BIN)/python run_bench.py run $$suite --fresh --out results/new-$$suite; \
+	  $(BIN)/python run_bench.py report results/new-$$suite --html; \
 	  mkdir -p results/reference/$$suite; \
-	  for name in leaderboard.md leaderboard.csv models.csv metrics.csv manifest.json reliance.csv problems.csv shortcuts.csv; do \
+	  for name in $(KEPT); do \
 	    if [ -f results/new-$$suite/$$name ]; then cp results/new-$$suite/$$name results/reference/$$suite/; fi; \
 	  done; \
-	  for name in scores costs; do \
-	    gzip -9nc results/new-$$suite/$$name.csv > results/reference/$$suite/$$name.csv.gz; \
+	  for name in $(PACKED); do \
+	    if [ -f results/new-$$suite/$$name.csv ]; then gzip -9nc results/new-$$suite/$$name.csv > results/reference/$$suite/$$name.csv.gz; fi; \
 	  done; \
-	  if [ -f results/new-$$suite/gallery.png ]; then cp results/new-$$suite/gallery.png results/reference/$$suite/; fi; \
 	done; \
 	$(BIN)/python run_bench.py trust results/reference/metrics
 

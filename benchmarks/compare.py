@@ -254,7 +254,7 @@ def _ranked(frame: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFra
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Truths first, and what got worse first of all."""
-    order = frame["family"].map(dict.fromkeys(lead.TRUTHS, 0) | {"faithfulness": 1}).fillna(2)
+    order = frame["family"].map({lead.RANKED_BY: 0, lead.IN_ITS_PLACE: 1, "faithfulness": 2}).fillna(3)
     return (
         frame.assign(order=order)
         .sort_values(["order", "difference"], kind="stable", ignore_index=True)

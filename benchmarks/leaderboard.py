@@ -69,14 +69,15 @@ def shared(wide: pd.DataFrame) -> pd.DataFrame:
 
     A method with too few cells to be ranked does not take cells away from the others.
     """
-    counts = wide.notna().sum()
-    enough = max(1.0, RANKED_SHARE * counts.max()) if len(counts) else 1.0
-    common, ranked = pd.Series(True, index=wide.index), list[str]()
-    for method in counts.sort_values(ascending=False, kind="stable").index:
-        left = common & wide[method].notna()
+    known = wide.notna().to_numpy()
+    counts = known.sum(axis=0)
+    enough = max(1.0, RANKED_SHARE * counts.max()) if counts.size else 1.0
+    common, ranked = np.ones(len(wide), dtype=bool), np.zeros(len(counts), dtype=bool)
+    for method in np.argsort(-counts, kind="stable"):
+        left = common & known[:, method]
         if left.sum() >= enough:  # else it would leave too few cells to compare anybody on
-            common, ranked = left, [*ranked, method]
-    return wide.loc[common, [m for m in wide if m in ranked]]
+            common, ranked[method] = left, True
+    return wide.loc[common, ranked]
 
 
 def sample(common: pd.DataFrame) -> Sample:
