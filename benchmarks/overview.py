@@ -57,7 +57,8 @@ def _models(scores: pd.DataFrame, real: pd.DataFrame) -> str:
     """Whether it is the model or the method that matters, on the problems that several models have."""
     common = lead.shared(lead.skills(scores, lead.judge(scores)))
     by_model = common[list(real["method"])].mean(axis=1).unstack("model")
-    by_model = by_model.loc[:, by_model.notna().mean() >= USUAL].dropna()
+    often = by_model.notna().groupby(level=lead.CLUSTER).any().mean()
+    by_model = by_model.loc[:, often >= USUAL].dropna()
     if by_model.empty or len(by_model.columns) < 2:
         return ""
     means = lead.clustered(by_model)

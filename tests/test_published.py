@@ -17,7 +17,7 @@ load_plugins()
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ROOT / "results" / "reference" / "quick"
 SUITES = ["quick", "methods", "metrics", "budget", "reference", "vision", "audio"]
-SUITES += ["spurious", "games", "end_tasks"]
+SUITES += ["spurious", "games", "end_tasks", "seeds", "splits"]
 
 
 def test_the_readme_shows_the_committed_leaderboard():
