@@ -1,30 +1,21 @@
 """Two tables or more -> what moved, and whether it is more than noise."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
 
 from . import leaderboard as lead
-from . import manifest, stats
-from .intervals import Sample, drawn, half_width, holm, p_value, visible
+from . import manifest
+from .differences import KEY, PLACE, moved
 from .provenance import settings as settings_of
 from .provenance import versions
 from .registry import AssayError
 from .store import read_table
 
-PLACE = [*lead.PROBLEM, "model", "metric"]  # of a cell, whichever its seed
-KEY = [*lead.CELL, "method"]
-FEWEST = "there are too few seeds to know the noise: run both with --seeds 2 or more"
-LEVEL = 1 - stats.LEVEL
-ROW = (
-    *("method", "family", "metric", "of", "cells", "pairing", "a", "b", "difference", "low", "high"),
-    *("p", "p_holm", "visible", "verdict", "why", "rank_a", "rank_b"),
-)
+ABSENT_IN_A = ("it is not in A", "all of it is skipped in A", "all of it is undefined in A")
 
 
 @dataclass(frozen=True)
@@ -47,43 +38,36 @@ class Comparison:
     settings: pd.DataFrame
 
     @property
-    def failing(self) -> list[str]:
-        """Methods that fail where they did not."""
-        only = self.only
-        return list(
-            dict.fromkeys(only.loc[(only["only in"] == "A") & (only["in the other"] == "failed"), "method"])
-        )
+    def lost(self) -> list[str]:
+        """Methods that fail where they did not, or that A scored against a truth and B leaves unknown."""
+        only, truth = self.only, self.methods[self.methods["family"].isin(lead.TRUTHS)]
+        failing = only.loc[(only["only in"] == "A") & (only["in the other"] == "failed"), "method"]
+        silent = truth.loc[(truth["verdict"] == "not comparable") & ~truth["why"].isin(ABSENT_IN_A), "method"]
+        return list(dict.fromkeys([*failing, *silent]))
 
-    def regressions(self, metric: str = "", delta: float = 0.0) -> list[str]:
-        """Methods that got worse by more than `delta` in a metric, or in skill against a truth, or fail."""
-        found = self.methods[self.methods["family"].isin(lead.TRUTHS)]
-        if metric not in ("", "skill"):
-            found = self.metrics[self.metrics["metric"] == metric]
-            if found.empty:
-                known = sorted(set(self.metrics["metric"]))
-                raise AssayError(
-                    f"no metric of the two is {metric!r}, so it cannot regress; give skill or one of {known}."
-                )
+    def regressions(self, metric: str = "skill", delta: float = 0.0) -> list[str]:
+        """Methods that got worse by more than `delta` in a metric, or in skill against a truth.
+
+        Raises:
+            AssayError: it was not run in both, or nobody knows which way it is better.
+        """
+        truth = metric == "skill"
+        column = "family" if truth else "metric"
+        frame = self.methods if truth else self.metrics
+        found = frame[frame[column].isin(lead.TRUTHS if truth else [metric])]
+        if found.empty or (found["verdict"] == "not comparable").all():
+            known = sorted(set(self.metrics.loc[self.metrics["cells"] > 0, "metric"]))
+            what = "no metric of truth was" if truth else f"metric {metric!r} was not"
+            raise AssayError(
+                f"{what} scored in both, so nothing can regress in it; name one of {', '.join(known)}."
+            )
+        if found["verdict"].isin(["higher", "lower"]).any():
+            raise AssayError(
+                f"of metric {metric!r} nobody knows whether more is better, so it cannot regress; compare "
+                "folders that have a metrics.csv."
+            )
         worse = found[(found["verdict"] == "worse") & (found["difference"].abs() > delta)]
-        return list(dict.fromkeys([*worse["method"], *self.failing]))
-
-
-Rows: TypeAlias = Int[np.ndarray, " _"]
-
-
-@dataclass(frozen=True)
-class _Side:
-    """The scored cells of one table as numbers."""
-
-    place: Int[np.ndarray, " cells"]
-    problem: Int[np.ndarray, " cells"]
-    condition: Int[np.ndarray, " cells"]
-    seed: Int[np.ndarray, " cells"]
-    value: Float[np.ndarray, " cells"]
-
-    def of(self, rows: Rows | Bool[np.ndarray, " cells"]) -> "_Side":
-        """These cells of it."""
-        return _Side(*(column[rows] for column in vars(self).values()))
+        return list(dict.fromkeys(worse["method"]))
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -96,7 +80,10 @@ def compare(first: Path, second: Path) -> Comparison:
     made = [manifest.read(path if path.is_dir() else path.parent) for path in (first, second)]
     settings = pd.concat([versions(a, b), settings_of(*made)], ignore_index=True)
     facts = [read_table(path if path.is_dir() else path.parent, "metrics") for path in (first, second)]
-    rises = _directions(pd.concat(facts))
+    unscaled = set(a.loc[a["skill"].isna() & a["value"].notna(), "metric"]) - set(
+        a.loc[a["skill"].notna(), "metric"]
+    )
+    rises = _directions(pd.concat(facts), sorted(unscaled))
     methods, metrics = moved(a, b), moved(a, b, rises)
     return Comparison(str(first), str(second), methods, metrics, _only(a, b), settings)
 
@@ -121,155 +108,46 @@ def table(path: Path) -> pd.DataFrame:
     return scores
 
 
-def _directions(facts: pd.DataFrame) -> dict[str, int]:
-    """1 for metrics of which more is better, -1 where less is, 0 where neither."""
-    known = facts.drop_duplicates("metric")
-    gaps = zip(known["metric"], known["best"].astype(float), known["worst"].astype(float), strict=True)
-    return {metric: int(best > worst) - int(best < worst) for metric, best, worst in gaps}
+def _directions(facts: pd.DataFrame, metrics: Iterable[str]) -> dict[str, int]:
+    """1 for metrics of which more is better, -1 where less is, 0 where neither is or nobody knows.
 
-
-def moved(a: pd.DataFrame, b: pd.DataFrame, by_metric: Mapping[str, int] | None = None) -> pd.DataFrame:
-    """One row a method and family; or, given which metrics rise, a method and metric.
-
-    Raises:
-        AssayError: they share no scored cell.
+    What the folders do not say is asked of the installed metrics.
     """
-    groups = ["family", "method"] if by_metric is None else ["family", "metric", "method"]
-    scaled = set(a.loc[a["skill"].notna(), "metric"]) & set(b.loc[b["skill"].notna(), "metric"])
-    in_a, in_b = (_judged(frame, scaled, by_metric is not None) for frame in (a, b))
-    whole, members = _coded(in_a, in_b, groups)
-    rows = []
-    for key, (first, second) in members.items():
-        row = dict(zip(groups, key, strict=True)) | _difference(whole.of(first), whole.of(second))
-        row |= {} if row["cells"] else {"why": _absence(a, b, row["method"])}
-        rows.append(row | {"of": "skill" if row.get("metric") in {None, *scaled} else "value"})
-    if not any(row["cells"] for row in rows):
-        raise AssayError("A and B share no scored cell, so that nothing moved; give two runs of one suite.")
-    frame = pd.DataFrame(rows).reindex(columns=[*ROW])
-    frame["p_holm"] = _corrected(frame)
-    turn = frame["metric"].map(by_metric or {}).where(frame["of"] == "value", 1).fillna(0)
-    frame["verdict"], frame["why"] = _verdicts(frame, turn.to_numpy(dtype=float)), frame["why"].fillna("")
-    return _ordered(_ranked(frame, a, b) if by_metric is None else frame)
+    known = facts.drop_duplicates("metric")
+    ends = zip(known["metric"], known["best"].astype(float), known["worst"].astype(float), strict=True)
+    found = {metric: int(best > worst) - int(best < worst) for metric, best, worst in ends}
+    lacking = [metric for metric in metrics if metric not in found]
+    if lacking:
+        from .plugin import METRICS  # torch waits until it is needed
+        from .runner import load_plugins
 
-
-def _judged(scores: pd.DataFrame, scaled: set[str], values: bool) -> pd.DataFrame:
-    """The cells that count, with what is compared in the column `number`: skill, or a value without one."""
-    skilled = scores["metric"].isin(scaled)
-    number = scores["skill"].where(skilled, scores["value"] if values else np.nan).astype(float)
-    return scores.assign(number=number)[(scores["status"] == "ok") & number.notna()]
-
-
-def _coded(a: pd.DataFrame, b: pd.DataFrame, groups: list[str]) -> tuple[_Side, dict[Any, tuple[Rows, Rows]]]:
-    """Both tables with numbers in place of names, and the rows of every group in each."""
-    columns = [*dict.fromkeys([*KEY, *groups, "number"])]
-    both = pd.concat([a[columns], b[columns]], ignore_index=True)
-    by = {"place": PLACE, "problem": lead.CLUSTER, "condition": lead.PROBLEM, "seed": ["seed"]}
-    codes = {name: both.groupby(names, sort=False).ngroup().to_numpy() for name, names in by.items()}
-    found: dict[Any, tuple[Rows, Rows]] = {}
-    for key, at in both.groupby(groups, sort=False).indices.items():
-        rows = np.asarray(at)
-        found[key] = rows[rows < len(a)], rows[rows >= len(a)]
-    return _Side(**codes, value=both["number"].to_numpy(dtype=float)), found
-
-
-def _difference(a: _Side, b: _Side) -> dict[str, Any]:
-    """What moved in one group of cells: pairs of cells where the seeds are the same, else means of both."""
-    shared = np.intersect1d(a.place, b.place)
-    a, b = (side.of(np.isin(side.place, shared)) for side in (a, b))
-    if not len(shared):
-        return {"cells": 0}
-    width = int(max(a.seed.max(), b.seed.max())) + 1
-    pairs, at_a, at_b = np.intersect1d(
-        a.place * width + a.seed, b.place * width + b.seed, return_indices=True
-    )
-    if len(pairs):
-        a, b = a.of(at_a), b.of(at_b)
-        gap = _drawn(a, b.value - a.value)
-        difference, noise = gap.mean[0], gap.noise
-        means = [_drawn(side, side.value).mean[0] for side in (a, b)]
-    else:
-        first, second = (_drawn(side, side.value) for side in (a, b))
-        means = [first.mean[0], second.mean[0]]
-        difference = means[1] - means[0]
-        noise = first.noise.beside(second.noise)
-    spread = noise.spread()
-    half = float(half_width(spread)[0])
-    return {
-        "cells": len(pairs) or len(shared),
-        "pairing": "cell by cell" if len(pairs) else "other seeds",
-        "a": means[0],
-        "b": means[1],
-        "difference": difference,
-        "low": difference - half,
-        "high": difference + half,
-        "p": float(p_value(np.array([difference]), spread)[0]),
-        "visible": float(visible(spread)[0]),
-        "why": FEWEST if np.isnan(half) else "",
-    }
-
-
-def _absence(a: pd.DataFrame, b: pd.DataFrame, method: str) -> str:
-    """Why a method has no cell that is scored in both."""
-    for name, scores in (("A", a), ("B", b)):
-        status = scores.loc[scores["method"] == method, "status"]
-        if status.empty:
-            return f"it is not in {name}"
-        if not (status == "ok").any():
-            return f"all of it is {status.mode()[0]} in {name}"
-    return "no cell is scored in both"
-
-
-def _drawn(side: _Side, value: Float[np.ndarray, " cells"]) -> Sample:
-    return drawn(value[:, None], side.problem, side.condition, side.seed)
-
-
-def _corrected(frame: pd.DataFrame) -> "pd.Series[float]":
-    """Holm's p, over all rows of a family."""
-    found = pd.Series(np.nan, index=frame.index)
-    for _, part in frame.groupby("family", sort=False):
-        known = part["p"].dropna()
-        if len(known):
-            found[known.index] = holm(known.to_numpy())
+        load_plugins()
+        installed = {plugin.name: plugin.facts for plugin in METRICS}
+        for metric in lacking:
+            own = installed.get(metric.partition("[")[0], {"best": 0, "worst": 0})
+            found[metric] = int(own["best"] > own["worst"]) - int(own["best"] < own["worst"])
     return found
-
-
-def _verdicts(frame: pd.DataFrame, turn: Float[np.ndarray, " n"]) -> list[str]:
-    """What a corrected difference says; `turn` is 1 where more is better, -1 where less is, else 0."""
-    words = {0: ("lower", "higher"), 1: ("worse", "better"), -1: ("better", "worse")}
-    found = []
-    for p, difference, way in zip(frame["p_holm"], frame["difference"], turn, strict=True):
-        said = words[int(way)][int(difference > 0)] if p < LEVEL else "no difference seen"
-        found.append("not comparable" if pd.isna(p) else said)
-    return found
-
-
-def _ranked(frame: pd.DataFrame, a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    family = lead.judge(a)
-    for name, scores in (("rank_a", a), ("rank_b", b)):
-        means = lead.clustered(lead.shared(lead.skills(scores, lead.judge(scores))))
-        ranks = dict(zip(means.index, stats.ranks(means.to_numpy()), strict=True))
-        frame[name] = frame["method"].map(ranks).where(frame["family"] == family)
-    return frame
-
-
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Truths first, and what got worse first of all."""
-    order = frame["family"].map({lead.RANKED_BY: 0, lead.IN_ITS_PLACE: 1, "faithfulness": 2}).fillna(3)
-    return (
-        frame.assign(order=order)
-        .sort_values(["order", "difference"], kind="stable", ignore_index=True)
-        .drop(columns="order")
-    )
 
 
 def _only(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     """Cells that only one of the two has scored, and what became of them in the other."""
-    if not set(a["seed"]) & set(b["seed"]):  # runs with other seeds share no cell, only places
-        a, b = (frame.drop_duplicates([*PLACE, "method"]).assign(seed=0) for frame in (a, b))
-    sides = a[[*KEY, "status"]].merge(b[[*KEY, "status"]], on=KEY, how="outer", suffixes=("_a", "_b"))
+    by = [*KEY] if set(a["seed"]) & set(b["seed"]) else [*PLACE, "method"]  # places: no cell is in both
+    first, second = (_worst(frame, by) for frame in (a, b))
+    sides = first.merge(second, on=by, how="outer", suffixes=("_a", "_b"))
     sides = sides.fillna({"status_a": "not there", "status_b": "not there"})
     sides = sides[(sides["status_a"] == "ok") != (sides["status_b"] == "ok")]
     sides["only in"] = np.where(sides["status_a"] == "ok", "A", "B")
     sides["in the other"] = np.where(sides["status_a"] == "ok", sides["status_b"], sides["status_a"])
-    by = ["only in", "in the other", "method"]
-    return sides.groupby(by, as_index=False).size().rename(columns={"size": "cells"})
+    counted = ["only in", "in the other", "method"]
+    return sides.groupby(counted, as_index=False).size().rename(columns={"size": "cells"})
+
+
+def _worst(scores: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """What became of every cell, or of a place in the worst of its seeds."""
+    severity = scores["status"].map({"ok": 0, "failed": 2}).fillna(1)
+    return (
+        scores[[*by, "status"]]
+        .assign(severity=-severity)
+        .sort_values("severity")
+        .drop_duplicates(by)[[*by, "status"]]
+    )

@@ -1,6 +1,5 @@
 """What moved, as people read it: terminal, comparison.md, comparison.csv and comparison.html."""
 
-import re
 import textwrap
 from collections.abc import Sequence
 from importlib import resources
@@ -55,6 +54,8 @@ def summary(found: Comparison) -> str:
     count = judged["verdict"].value_counts()
     known = int(len(judged) - count.get("not comparable", 0))
     same = int(count.get("no difference seen", 0))
+    if not known:
+        return "No method is scored in both by a metric of truth: look at the other families."
     text = f"Against the truth, no difference is seen in {same} of {known} methods"
     parts = [
         f"{word}: {', '.join(judged.loc[judged['verdict'] == word, 'method'])}"
@@ -82,14 +83,10 @@ def markdown(found: Sequence[Comparison]) -> str:
     parts = ["# What moved", HOW_TO_READ]
     for one in found:
         parts += [f"## From A to B\n\nA: `{one.first}`\n\nB: `{one.second}`", summary(one)]
-        parts.append(lead.markdown_table(_escaped(display(one.methods))))
+        parts.append(lead.markdown_table(display(one.methods)))
         for title, frame in sections(one).items():
-            parts += [f"### {title}", lead.markdown_table(_escaped(frame)) if len(frame) else "None."]
+            parts += [f"### {title}", lead.markdown_table(frame) if len(frame) else "None."]
     return "\n\n".join(parts) + "\n"
-
-
-def _escaped(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.map(lambda text: re.sub(r"([|<>])", r"\\\1", text))
 
 
 def tidy(found: Sequence[Comparison]) -> pd.DataFrame:

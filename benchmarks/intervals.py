@@ -73,8 +73,8 @@ class Noise:
             return Spread(*np.full((2, residuals.shape[1]), np.nan))
         total = variance[known].sum(0)
         spread = (variance[known] ** 2 / (freedom[known, None] + 1)).sum(0)
-        found = np.divide(total**2, spread, out=np.full(len(total), freedom.sum()), where=spread > 0)
-        return Spread(np.sqrt(total), np.clip(found, freedom[known].min(), freedom.sum()))
+        found = np.divide(total**2, spread, out=np.full(len(total), freedom[known].sum()), where=spread > 0)
+        return Spread(np.sqrt(total), np.clip(found, freedom[known].min(), freedom[known].sum()))
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,42 @@ def drawn(
     share = cells / np.bincount(place, cells)[place]
     weight = share / seeds[problem[first]] / len(seeds)
     return Sample(means / cells[:, None], problem[first], condition[first], weight)
+
+
+def of_places(
+    value: Float[np.ndarray, " cells"],
+    place: Int[np.ndarray, " cells"],
+    problem: Int[np.ndarray, " cells"],
+    condition: Int[np.ndarray, " cells"],
+    seed: Int[np.ndarray, " cells"],
+) -> tuple[float, Noise]:
+    """Mean over problems of the mean over places, of each the mean over its own seeds; with its noise.
+
+    A place is a cell but for its seed.  Since each counts the same however many seeds have it, two runs in
+    which other cells are trivial are compared on the same places with the same weights.  Where all places are
+    in all seeds this is the mean of `drawn`, and its noise.  A place with one seed is taken to move with the
+    others of its condition, and a condition with one draw to be as noisy as the others.
+    """
+    problem, condition, seed, place = (
+        np.unique(c, return_inverse=True)[1] for c in (problem, condition, seed, place)
+    )
+    seeds = np.bincount(place)
+    mean = np.bincount(place, value) / seeds
+    _, first = np.unique(place, return_index=True)
+    weight = 1 / np.bincount(problem[first])[problem[first]] / (problem.max() + 1)
+    factor = weight / seeds * np.sqrt(seeds / np.maximum(seeds - 1, 1))
+    _, at, draw = np.unique(condition * (seed.max() + 1) + seed, return_index=True, return_inverse=True)
+    residuals = np.bincount(draw, factor[place] * (value - mean[place]))
+    of_draw = condition[at]
+    whole = np.bincount(condition[first], weight)
+    known = np.bincount(condition[first], weight * (seeds > 1))
+    seen = known > 0
+    power = whole**2 / np.bincount(of_draw)
+    borrowed = power.sum() / power[seen].sum() if seen.any() else 1.0
+    scale = np.sqrt(borrowed) * np.divide(whole, known, out=np.zeros_like(whole), where=seen)
+    alone = len(whole) + np.arange(len(of_draw))  # draws of which nothing is known of the noise
+    noise = Noise((scale[of_draw] * residuals)[:, None], np.where(seen[of_draw], of_draw, alone))
+    return float(weight @ mean), noise
 
 
 def over_problems(values: Float[np.ndarray, "problems methods"]) -> Spread:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from . import leaderboard as lead
 from .findings import Findings
+from .pairs import beside
 from .registry import AssayError, near_miss
 
 SPECIAL = {
@@ -83,11 +84,8 @@ def best(found: Findings, scope: str) -> list[str]:
     ranked = board.loc[board["skill"].notna(), "method"].tolist()
     if scope != "overall" or found.pairs.empty:
         return ranked[:1]
-    pairs = found.pairs
-    undecided = pairs[(pairs["low"] <= 0) & (pairs["high"] >= 0)]
-    beside = {*undecided.loc[undecided["a"].isin(ranked[:1]), "b"]}
-    beside |= {*undecided.loc[undecided["b"].isin(ranked[:1]), "a"]}
-    return [m for m in ranked if m in beside or m in ranked[:1]]
+    alike = [m for best in ranked[:1] for m in beside(found.pairs, best)]
+    return [m for m in ranked if m in {*alike, *ranked[:1]}]
 
 
 def escaped(text: str) -> str:

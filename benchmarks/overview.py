@@ -5,6 +5,7 @@ import pandas as pd
 
 from . import leaderboard as lead
 from .leaderboard import Tables
+from .pairs import beside
 from .trust import Trust
 
 NAMED = 3  # methods in one sentence
@@ -18,8 +19,10 @@ def overview(
     """A few sentences, the most important first; names in backquotes."""
     ranked = board[board["rank"].notna()]
     real = ranked[~ranked["control"]]
+    if ranked.empty:
+        return ["Nothing here has a skill by which methods could be ranked: see the values by metric."]
     if real.empty:
-        return ["No method that knows the model can be ranked: no cell has a skill that all of them share."]
+        return ["All ranked methods are controls, which cannot know the model: run others."]
     known = set(real["method"])
     own = pairs[pairs["a"].isin(known) & pairs["b"].isin(known)]
     parts = [_best(real, own), _models(tables.scores, real), _broken(breakdowns, known)]
@@ -35,12 +38,14 @@ def _best(real: pd.DataFrame, pairs: pd.DataFrame) -> str:
     known = [text for text, end in zip(ends, ("low_here", "low"), strict=True) if pd.notna(best[end])]
     sure = f" ({', '.join(known)})" if known else ""
     text = f"Use `{best['method']}`: mean skill {best['skill']:.2f}{sure}, where 0 is chance and 1 exact."
-    ahead = pairs[pairs["a"] == best["method"]]
-    level = "low_like" if ahead["low_like"].notna().any() else "low"
-    where = "On problems like these" if level == "low_like" else "On these problems"
-    if ahead[level].isna().all():
-        return f"{text} With one seed nobody can say how sure the order is: run more." if len(ahead) else text
-    alike = list(ahead.loc[~(ahead[level] > 0), "b"])
+    if best["skill"] <= 0 or best["low_here"] <= 0:
+        return f"No method is seen to be better than chance. {text.replace('Use', 'Highest is', 1)}"
+    ends, where = ("low_like", "high_like"), "On problems like these"
+    if pairs["low_like"].isna().all():
+        ends, where = ("low", "high"), "On these problems"
+    if pairs[ends[0]].isna().all():
+        return f"{text} With one seed nobody can say how sure the order is: run more." if len(pairs) else text
+    alike = [method for method in real["method"] if method in beside(pairs, best["method"], *ends)]
     if not alike:
         return f"{text} {where} it is ahead of all others beyond its interval."
     return f"{text} {where} it cannot be told from {_names(alike)}."
@@ -82,10 +87,13 @@ def _broken(breakdowns: pd.DataFrame, known: set[str]) -> str:
     axes = ", ".join(f"`{axis}`" for axis in dict.fromkeys(told["axis"]))
     count = told["method"].nunique()
     lasting = count - lost["method"].nunique()
-    text = f"Along {axes}, {lasting} of {count} methods keep half of their skill at every level run"
+    text = (
+        f"Along {axes}, {lasting} of {count} methods keep half of the skill that they have at every level run"
+    )
     if lost.empty:
         return f"{text}."
-    first = lost.sort_values("level").drop_duplicates("method")
+    way = (lost["level"] - lost["clean_level"]) / (lost["last_level"] - lost["clean_level"])
+    first = lost.assign(way=way).sort_values("way", kind="stable").drop_duplicates("method")
     said = [
         f"`{row.method}` by {row.axis} {row.level:.3g} of {row.dataset}" for row in first.head(3).itertuples()
     ]
@@ -99,11 +107,15 @@ def _distrusted(trust: Trust | None) -> str:
     sure = trust.metrics[trust.metrics["low_real"].notna()]
     best = (sure if len(sure) else trust.metrics).sort_values("tau_real", ascending=False).iloc[0]
     ends = f" ({best['low_real']:.2f} to {best['high_real']:.2f})" if len(sure) else ""
+    seen = "seen on three problems or more, " if len(sure) else ""
     text = (
-        f"Of the metrics that need no truth `{best['metric']}` ranks the methods most as the truth does, "
-        f"with Kendall's tau {best['tau_real']:.2f}{ends}"
+        f"Of the metrics that need no truth, {seen}`{best['metric']}` ranks the methods most as the truth "
+        f"does, with Kendall's tau {best['tau_real']:.2f}{ends}"
     )
-    text += ": it can stand in for it." if best["tau_real"] >= GOOD else ": none can stand in for it."
+    if best["tau_real"] < GOOD:
+        text += ": none can stand in for it."
+    else:
+        text += ": it can stand in for it." if best["low_real"] >= GOOD else "; how surely is not known."
     noisy = list(trust.metrics.loc[trust.metrics["beaten_methods"].fillna(0) > 0, "metric"])
     rank = "rank" if len(noisy) > 1 else "ranks"
     below = f" On the exact function {_names(noisy)} {rank} `random` above a real method." if noisy else ""

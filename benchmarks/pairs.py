@@ -27,3 +27,9 @@ def pairs(scores: pd.DataFrame) -> pd.DataFrame:
     like = half_width(over_problems(whole.by_problem[:, first] - whole.by_problem[:, second]))
     found |= {"low_like": difference - like, "high_like": difference + like, "visible": visible(spread)}
     return pd.DataFrame(found)
+
+
+def beside(pairs: pd.DataFrame, best: str, low: str = "low", high: str = "high") -> list[str]:
+    """The methods that cannot be told from this one: the interval of the difference holds 0."""
+    undecided = pairs[(pairs[low] <= 0) & (pairs[high] >= 0)]
+    return [*undecided.loc[undecided["a"] == best, "b"], *undecided.loc[undecided["b"] == best, "a"]]

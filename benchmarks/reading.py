@@ -1,6 +1,5 @@
 """The commands that read results: report, trust, compare, merge, submit."""
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +48,7 @@ def report(
     """Make the tables of a results folder again, and what else is asked for."""
     from . import findings
     from .report import write
+    from .store import FILE
 
     wanted = {"html": html, "latex": latex, "csv": csv, "png": png}
     if out is not None and not any(wanted.values()):
@@ -56,7 +56,7 @@ def report(
     if not any(wanted.values()):
         show_board(console(), write(results), results)
         return
-    found = findings.find(results)
+    found = write(results) if (results / FILE).is_file() else findings.find(results)
     for path in _exported(found, wanted, out or results):
         console().out(str(path), highlight=False)
 
@@ -171,19 +171,24 @@ def compare(
     target = out or (folders[-1] if folders[-1].is_dir() else folders[-1].parent)
     comparison.write(found, target)
     screen.out(f"\nTables: {target / 'comparison.md'}, comparison.csv, comparison.html")
-    worse = dict.fromkeys(
-        m for one in found for metric, delta in limits for m in one.regressions(metric, delta)
-    )
-    if worse:
-        raise typer.Exit(complain(f"worse than before: {', '.join(worse)}.", 3))
+    worse = dict.fromkeys(m for one in found for name, delta in limits for m in one.regressions(name, delta))
+    lost = dict.fromkeys(m for one in found if limits for m in one.lost if m not in worse)
+    said = {"worse than before": worse, "failed, or no longer comparable": lost}
+    if worse or lost:
+        told = "; ".join(f"{what}: {', '.join(names)}" for what, names in said.items() if names)
+        raise typer.Exit(complain(f"{told}.", 3))
 
 
 def _limit(text: str) -> tuple[str, float]:
     """The metric and the drop in it that is too large, from METRIC>DELTA."""
-    found = re.fullmatch(r"\s*(.+?)\s*>\s*(\d*\.?\d+(?:e-?\d+)?)\s*", text)
-    if found is None:
+    metric, _, delta = (part.strip() for part in text.rpartition(">"))
+    try:
+        limit = float(delta)
+    except ValueError:
+        limit = float("nan")
+    if not metric or not 0 <= limit < float("inf"):
         raise AssayError(f"{REGRESSION} cannot be {text!r}; give METRIC>DELTA, as auroc>0.02, or nothing.")
-    return found[1], float(found[2])
+    return metric, limit
 
 
 def _baseline(given: str, other: Path) -> Path:

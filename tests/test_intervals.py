@@ -14,6 +14,7 @@ from assay.benchmarks.intervals import (
     estimates,
     half_width,
     holm,
+    of_places,
     over_problems,
     p_value,
     rank_interval,
@@ -158,3 +159,35 @@ def test_the_degrees_of_freedom_stay_between_the_least_and_the_sum():
     assert Noise(lone, condition).spread().freedom[0] == pytest.approx(2.0)
     even = np.ones((8, 1))
     assert 1 <= Noise(even, condition).spread().freedom[0] <= 6
+
+
+def test_where_all_places_are_in_all_seeds_their_mean_is_that_of_the_draws():
+    problem, condition, seed = (
+        codes.ravel() for codes in np.meshgrid([0, 1], [0, 1, 2], [4, 7, 9], indexing="ij")
+    )
+    condition = condition + 3 * problem
+    value, place = RNG.normal(size=(2, 18)), np.stack([condition, condition + 6])  # two cells a draw
+    both = [np.tile(codes, 2) for codes in (problem, condition, seed)]
+    mean, noise = of_places(value.ravel(), place.ravel(), *both)
+    wanted = drawn(value.reshape(-1, 1), *both)
+    assert mean == pytest.approx(wanted.mean[0])
+    assert noise.spread().error[0] == pytest.approx(wanted.noise.spread().error[0])
+    assert noise.spread().freedom[0] == pytest.approx(wanted.noise.spread().freedom[0])
+
+
+def test_a_place_counts_the_same_however_many_of_its_seeds_are_known():
+    """One problem, an easy place in three seeds and a hard one in one of them."""
+    value = np.array([0.8, 0.9, 1.0, 0.1])
+    place, seed, zero = np.array([0, 0, 0, 1]), np.array([0, 1, 2, 0]), np.zeros(4, dtype=int)
+    mean, noise = of_places(value, place, zero, zero, seed)
+    assert mean == pytest.approx((0.9 + 0.1) / 2)
+    assert noise.spread().error[0] == pytest.approx(
+        0.1 / np.sqrt(3)
+    )  # the hard one moves as the easy one does
+
+
+def test_places_with_one_seed_each_have_a_noise_that_nobody_knows():
+    codes = np.arange(3)
+    mean, noise = of_places(np.array([0.1, 0.2, 0.6]), codes, codes, codes, np.zeros(3, dtype=int))
+    assert mean == pytest.approx(0.3)
+    assert np.isnan(noise.spread().error[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.benchmarks.compare import moved
+from assay.benchmarks.differences import moved
 from assay.benchmarks.intervals import Sample, better, draws, estimates, rank_interval
 
 STATISTICS = (Path(__file__).parent.parent / "docs" / "statistics.md").read_text(encoding="utf-8")
@@ -176,3 +176,46 @@ def test_the_same_seeds_are_compared_cell_by_cell_and_show_far_less():
     apart = moved(first, table(rng, (2, 3)))
     assert set(apart["pairing"]) == {"other seeds"}
     assert apart["visible"].min() > 3 * found["visible"].max()
+
+
+def test_a_side_with_one_seed_says_nothing_of_its_noise():
+    """To take it for none would call a difference in a fifth of methods."""
+    rng = np.random.default_rng(14)
+    for seeds in ((0, 1), (5,)), ((5,), (0, 1)):
+        found = moved(*(table(rng, some) for some in seeds))
+        assert set(found["verdict"]) == {"not comparable"}
+        assert found["why"].str.contains("too few seeds").all()
+
+
+def test_seeds_that_overlap_too_little_to_be_paired_are_not_thrown_away():
+    rng = np.random.default_rng(15)
+    one, shared, other = (table(rng, (seed,)) for seed in range(3))
+    found = moved(pd.concat([one, shared]), pd.concat([shared, other]))
+    assert set(found["pairing"]) == {"other seeds"}
+    assert "not comparable" not in set(found["verdict"])
+
+
+def test_cells_that_are_trivial_in_some_seeds_move_nothing():
+    """Else the mean of a side would be over other cells than that of the other."""
+    rng = np.random.default_rng(16)
+    called = []
+    for _ in range(30):
+        a, b = table(rng, (0, 1)), table(rng, (2, 3))
+        hard = (a["noise"] == "columns=100") & (a["seed"] == 1)
+        a.loc[hard, ["skill", "status"]] = [np.nan, "trivial"]
+        found = moved(a, b)
+        called.append((found["verdict"] != "no difference seen").mean())
+        assert found["difference"].abs().max() < 0.1
+    assert np.mean(called) <= 0.05
+
+
+def test_every_model_seed_counts():
+    rng = np.random.default_rng(17)
+    first = pd.concat([table(rng, (0, 1)).assign(model_seed=i) for i in range(3)])
+    second = first.copy()
+    second.loc[(second["method"] == "m3") & (second["model_seed"] > 0), "skill"] -= 0.3
+    found = moved(first, second.sample(frac=1, random_state=0)).set_index("method")
+    assert found.loc["m3", "difference"] == pytest.approx(-0.2)
+    assert found.loc["m3", "verdict"] == "worse"
+    assert found.loc["m0", "difference"] == pytest.approx(0)
+    assert found.loc["m3", "cells"] == 3 * 2 * len(PLACES)
