@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float
 
 from . import intervals
 from . import leaderboard as lead
-from .significance import escaped
 from .stats import LEVEL, SAME
 
 LESS_IS_NOISIER = frozenset({"snr_db", "contrast", "alpha"})  # of all other axes a larger value is harder
@@ -290,9 +289,8 @@ def section(frame: pd.DataFrame) -> list[str]:
         return []
     parts = ["## Where do they break?", HOW_TO_READ]
     for place, rows in display(frame).groupby(PLACE, sort=False):
-        dataset, parameters, axis, held = (escaped(str(text)) for text in place)
+        dataset, parameters, axis, held = (lead.in_prose(str(text)) for text in place)
         beside = f", {held}" if held else ""
         parts.append(f"### {dataset} ({parameters}): {axis}{beside}")
-        own = rows.drop(columns=PLACE)
-        parts.append(lead.markdown_table(own.assign(method=[escaped(m) for m in own["method"]])))
+        parts.append(lead.markdown_table(rows.drop(columns=PLACE)))
     return parts

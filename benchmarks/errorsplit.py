@@ -1,6 +1,5 @@
 """Scores -> whether estimator, model or definition is to blame for a method's error."""
 
-import html
 import itertools
 from collections.abc import Collection
 
@@ -9,7 +8,7 @@ import pandas as pd
 from . import leaderboard as lead
 
 PARTS = {"estimator_error": "estimator", "model_error": "model_part", "definition_error": "definition"}
-COLUMNS = ["method", "model", *PARTS.values(), "largest", "error", "cells"]
+COLUMNS = ["method", "model", "setting", *PARTS.values(), "largest", "error", "cells"]
 COUNTED = ("ok", "unlearned")  # what a model that did not learn gets wrong is the model's part
 ERROR = "attribution_error"
 NOTHING = 1e-4  # maps are in single precision
@@ -45,23 +44,33 @@ def error_split(scores: pd.DataFrame, controls: Collection[str] = ()) -> pd.Data
         controls: methods to leave out: those that know nothing of the model have no error worth splitting.
 
     Returns:
-        One row a method and model, in the order of the table: `estimator`, `model_part` and `definition`,
-        each 0 to 2 and 0 at best; `largest`, which of them is, or "" where there is nothing to split;
-        `error`, the mean attribution_error of the same cells, NaN where it is not known in all; `cells`.
+        One row a method, model and `setting` of the metrics ("" or "direction=true": parts add up only where
+        they were measured alike), in the order of the table: `estimator`, `model_part` and `definition`, each
+        0 to 2 and 0 at best; `largest`, which of them is, or "" where there is nothing to split; `error`, the
+        mean attribution_error of the same cells, NaN where it is not known in all, or has not this setting;
+        `cells`.
         No row where the metrics of the split were not run.
     """
     known = scores[scores["status"].isin(COUNTED) & scores["value"].notna()]
-    known = known[known["metric"].isin([*PARTS, ERROR]) & ~known["method"].isin(list(controls))]
-    if not set(PARTS) <= set(known["metric"]):
-        return pd.DataFrame(columns=COLUMNS)
+    split = known["metric"].str.extract(r"^(?P<metric>[^[]*)(?:\[(?P<setting>.*)\])?$").fillna("")
+    known = known.assign(metric=split["metric"], setting=split["setting"])
+    known = known[known["metric"].isin(PARTS) | ((known["metric"] == ERROR) & (known["setting"] == ""))]
+    known = known[~known["method"].isin(list(controls))]
+    settings = [own for _, own in known.groupby("setting", sort=False) if set(PARTS) <= set(own["metric"])]
+    rows = [row for own in settings for row in _of_setting(own)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_setting(known: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows of metrics that were measured alike."""
     seeds = [name for name in ("seed", "model_seed", "method_seed") if name in known]
     index = ["method", "model", *lead.PROBLEM, *seeds]
     wide = known.pivot_table(index=index, columns="metric", values="value", aggfunc="first")
     wide = wide.reindex(columns=[*PARTS, ERROR]).dropna(subset=[*PARTS])
     parts = dict(iter(wide.groupby(level=["method", "model"])))
     order = itertools.product(known["method"].unique(), known["model"].unique())  # that of the plan
-    rows = [{"method": pair[0], "model": pair[1], **_row(parts[pair])} for pair in order if pair in parts]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    where = {"setting": known["setting"].iloc[0]}
+    return [{"method": p[0], "model": p[1], **where, **_row(parts[p])} for p in order if p in parts]
 
 
 def _row(cells: pd.DataFrame) -> dict[str, object]:
@@ -79,7 +88,7 @@ def section(found: pd.DataFrame) -> list[str]:
     """What leaderboard.md says of it: title, how to read it, the table, and who should improve what."""
     if found.empty:
         return []
-    shown = pd.DataFrame({"method": found["method"].map(_text), "model": found["model"].map(_text)})
+    shown = found[["method", "model", *(["setting"] if (found["setting"] != "").any() else [])]].copy()
     for name, title in NAMES.items():
         shown[title if title != "model" else "model's part"] = found[name].map(_number)
     shown["largest"], shown["error"] = found["largest"], found["error"].map(_number)
@@ -96,17 +105,10 @@ def _where(found: pd.DataFrame, part: str) -> pd.DataFrame:
 
 def _named(rows: pd.DataFrame) -> str:
     """Every method once, with the models on which it is meant."""
-    models = rows.groupby("method", sort=False)["model"].agg(lambda of: ", ".join(map(_text, of)))
-    return "; ".join(f"{_text(str(method))} ({where})" for method, where in models.items())
+    places = rows["model"] + [f" by {setting}" if setting else "" for setting in rows["setting"]]
+    models = places.groupby(rows["method"], sort=False).agg(", ".join)
+    return "; ".join(f"{lead.in_prose(f'{method} ({where})')}" for method, where in models.items())
 
 
 def _number(value: float) -> str:
     return f"{value:.3f}" if pd.notna(value) else ""
-
-
-def _text(name: str) -> str:
-    """A name from outside, which may hold what Markdown or HTML would take for its own."""
-    found = html.escape(name, quote=False)
-    for sign in "|$`*\\":
-        found = found.replace(sign, f"&#{ord(sign)};")
-    return found

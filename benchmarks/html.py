@@ -13,6 +13,7 @@ from . import leaderboard as lead
 from .charts import charts, panel_label
 from .diagrams import MOST
 from .findings import Findings
+from .provenance import mapping
 from .store import write_atomically
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def render(found: Findings) -> str:
     page = _environment().get_template("report.html")
     return page.render(
         name=found.name,
-        title=str(found.made.get("config", {}).get("title", "")),
+        title=str(mapping(found.made, "config").get("title", "")),
         overview=[marked(sentence) for sentence in found.overview],
         facts=_facts(found),
         charts=drawn,
@@ -135,11 +136,17 @@ def _tables(found: Findings) -> dict[str, pd.DataFrame]:
         "trust": trust.display(found.trust) if found.trust is not None else pd.DataFrame(),
         **{f"shortcuts {metric}": shortcuts.display(rows) for metric, rows in found.shortcuts.items()},
         "variance": found.variance.dropna(axis=1, how="all"),
-        "errors": found.errors.dropna(axis=1, how="all"),
+        "errors": _errors(found.errors),
         "reasons": reasons,
         "models": _models(found.tables.models),
     }
     return {name: frame for name, frame in made.items() if len(frame)}
+
+
+def _errors(found: pd.DataFrame) -> pd.DataFrame:
+    """Where every method's error comes from, with the metrics' setting where there is one."""
+    plain = ["setting"] if "setting" in found and not (found["setting"] != "").any() else []
+    return found.drop(columns=plain).dropna(axis=1, how="all")
 
 
 def _breakdowns(found: pd.DataFrame) -> pd.DataFrame:
@@ -246,7 +253,7 @@ def _provenance(made: dict[str, Any]) -> list[tuple[str, str]]:
         "ended": made.get("end") or ("unfinished" if made else ""),
         "machine": made.get("machine"),
         "versions": made.get("versions"),
-        **{f"{kind} versions": named for kind, named in made.get("plugins", {}).items()},
+        **{f"{kind} versions": named for kind, named in mapping(made, "plugins").items()},
         "cells": made.get("cells"),
         "SHA-256 of tables": made.get("tables"),
     }
@@ -262,7 +269,7 @@ def _listed(value: Any) -> str:
 
 def bibtex(name: str, made: dict[str, Any]) -> str:
     """An entry for these results."""
-    commit, end = str(made.get("git_commit", "")), str(made.get("end") or "")
+    commit, end = str(made.get("git_commit") or ""), str(made.get("end") or "")
     key = "".join(c if c.isalnum() else "-" for c in name)
     note = f"commit {commit[:12]}, configuration {made.get('config_hash', '')}" if commit else ""
     fields = {"title": f"{{Assay}}: results of the suite {_tex(name)}", "year": end[:4], "note": note}

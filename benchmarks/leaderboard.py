@@ -10,13 +10,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from . import stats
-from .intervals import (
-    Sample,
-    drawn,
-    draws,
-    estimates,
-    rank_interval,
-)
+from .intervals import Sample, drawn, draws, estimates, rank_interval
 from .store import GROUP_ACCURACY
 
 PROBLEM = ["dataset", "parameters", "noise"]
@@ -279,6 +273,26 @@ def shown(value: float, form: str) -> str:
     return format(value, form) if pd.notna(value) else ""
 
 
+def escaped(text: str) -> str:
+    """A text from outside in a cell of a markdown table: no tag, column, line, link or formula of its own."""
+    found = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;")
+    found = found.replace(">", "&gt;") if "<" in text else found  # as in >100, where it closes nothing
+    return re.sub(r"([\\|$]|(?<=\])\()", r"\\\1", found)
+
+
+def in_prose(text: str) -> str:
+    """A text from outside in a heading or a sentence, where backquotes and asterisks are text too."""
+    return re.sub(r"([*`~])", r"\\\1", escaped(text))
+
+
+def code(text: str) -> str:
+    """A text from outside between backquotes, of which it can have none."""
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
+
+
 def markdown_table(frame: pd.DataFrame) -> str:
-    """A frame of text as a table."""
-    return tabulate(frame.values.tolist(), [*frame.columns], "github", disable_numparse=True)
+    """A frame as a table, every cell and title escaped; nothing where a cell is not known."""
+    cells = [
+        ["" if pd.isna(value) else escaped(str(value)) for value in row] for row in frame.values.tolist()
+    ]
+    return tabulate(cells, [escaped(str(c)) for c in frame.columns], "github", disable_numparse=True)

@@ -134,7 +134,9 @@ def _part(folder: Path) -> Part:
     made = manifest.read(folder)
     if not plan:
         raise AssayError(f"the ledger of {str(folder)!r} plans no cell; give the folder of a run.")
-    if not {"config", "plugins", "versions"} <= set(made):
+    said = [made.get("config"), made.get("plugins"), made.get("versions"), made.get("machine") or {}]
+    said += made["plugins"].values() if isinstance(said[1], dict) else []
+    if not all(isinstance(one, dict) for one in said):
         raise AssayError(
             f"results folder {str(folder)!r} has no {manifest.FILE} that says suite and versions; give the "
             "folder as the run left it."

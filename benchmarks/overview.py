@@ -40,12 +40,12 @@ def _best(real: pd.DataFrame, pairs: pd.DataFrame) -> str:
     text = f"Use `{best['method']}`: mean skill {best['skill']:.2f}{sure}, where 0 is chance and 1 exact."
     if best["skill"] <= 0 or best["low_here"] <= 0:
         return f"No method is seen to be better than chance. {text.replace('Use', 'Highest is', 1)}"
-    ends, where = ("low_like", "high_like"), "On problems like these"
+    low, high, where = "low_like", "high_like", "On problems like these"
     if pairs["low_like"].isna().all():
-        ends, where = ("low", "high"), "On these problems"
-    if pairs[ends[0]].isna().all():
+        low, high, where = "low", "high", "On these problems"
+    if pairs[low].isna().all():
         return f"{text} With one seed nobody can say how sure the order is: run more." if len(pairs) else text
-    alike = [method for method in real["method"] if method in beside(pairs, best["method"], *ends)]
+    alike = [method for method in real["method"] if method in beside(pairs, best["method"], low, high)]
     if not alike:
         return f"{text} {where} it is ahead of all others beyond its interval."
     return f"{text} {where} it cannot be told from {_names(alike)}."

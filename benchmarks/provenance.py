@@ -8,10 +8,11 @@ IGNORED = {"start", "end", "command", "config_hash", "tables", "cells", "written
 
 
 def versions(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Of every plug-in whose rows say another version in the two."""
+    """Of every plug-in whose rows say another version in the two; rows that do not say all are left out."""
     rows = []
     kinds = ("dataset", "model", "method", "metric")
-    sides = [frame[[*kinds, "version"]].drop_duplicates() for frame in (a, b)]
+    known = (frame[frame["version"].astype(str).str.count("/") == len(kinds) - 1] for frame in (a, b))
+    sides = [frame[[*kinds, "version"]].drop_duplicates() for frame in known]
     for place, kind in enumerate(kinds):
         seen = [s.assign(own=[text.split("/")[place] for text in s["version"]]) for s in sides]
         first, second = (s.groupby(kind)["own"].agg(lambda v: ", ".join(sorted(set(v)))) for s in seen)
@@ -21,6 +22,12 @@ def versions(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
             (f"{kind} {name}", f"version {old}", f"version {new}") for name, old, new in changed.itertuples()
         ]
     return pd.DataFrame(rows, columns=["setting", "A", "B"])
+
+
+def mapping(made: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a manifest has under a name; nothing where that is not there, or no mapping."""
+    found = made.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def settings(a: dict[str, Any], b: dict[str, Any]) -> pd.DataFrame:

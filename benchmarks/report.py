@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tabulate import tabulate
 
 from . import (
     accord,
@@ -19,7 +18,8 @@ from . import (
 )
 from . import leaderboard as lead
 from .findings import Findings, find
-from .leaderboard import Tables
+from .leaderboard import Tables, in_prose
+from .leaderboard import markdown_table as as_markdown
 from .manifest import seal
 from .store import FILE, GROUP_ACCURACY, Ledger, write_atomically
 
@@ -33,6 +33,7 @@ noise levels), and is not known from fewer than three. Faithfulness (deletion, i
 for the model's own exact single ablation. Agreement is the mean Spearman correlation with the other methods
 that are no controls, 0 for two random maps; it is not correctness. Where methods are ranked on reliance
 cells, the truth is what each model was measured to use."""
+UNSAID = {"git_commit": "unknown", "end": "unfinished"}  # what is told where a manifest does not say
 QUALITY = """\
 Quality is R2, or the share of the way from always saying the commonest class to perfect accuracy, on test
 rows, against the noiseless truth where it is known. Below 0.1 a model has learned nothing, and its
@@ -99,20 +100,14 @@ def _interval(board: pd.DataFrame, low: str, high: str, form: str) -> list[str]:
     return [f"{a:{form}} to {b:{form}}" if pd.notna(a) else "" for a, b in ends]
 
 
-def as_markdown(frame: pd.DataFrame, **options: Any) -> str:
-    """A frame as a markdown table, cells as they are."""
-    options = {"showindex": False, "disable_numparse": True} | options
-    return tabulate(frame.astype(object).fillna("").values.tolist(), [*frame.columns], "github", **options)
-
-
 def markdown(found: Findings) -> str:
     """The whole of leaderboard.md."""
     tables, boards = found.tables, found.boards
-    parts = [f"# Leaderboard: {found.name}", _provenance(tables, found.made)]
-    parts += ["\n".join(f"* {sentence}" for sentence in found.overview)]
+    parts = [f"# Leaderboard: {in_prose(found.name)}", _provenance(tables, found.made)]
+    parts += ["\n".join(f"* {_sentence(text)}" for text in found.overview)]
     parts += [*shortcuts.section(found.shortcuts, tables), HOW_TO_READ]
     for scope, board in boards.items():
-        title = f"## {scope.capitalize()}" if scope == "overall" else f"## Dataset {scope}"
+        title = f"## {scope.capitalize()}" if scope == "overall" else f"## Dataset {in_prose(scope)}"
         parts += [title, _coverage(tables, scope), as_markdown(display(board))]
     scores = tables.scores
     matrices = {
@@ -135,6 +130,14 @@ def markdown(found: Findings) -> str:
     parts += ["## What the models learned", _models(tables.models)]
     parts += ["## Skipped, failed, qualified", as_markdown(lead.reasons(scores))]
     return "\n\n".join(parts) + "\n"
+
+
+def _sentence(text: str) -> str:
+    """A sentence with what stands between backquotes as it is, and no other markup."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backquote without its partner is one of a name
+        return in_prose(text)
+    return "`".join(" ".join(p.split()) if i % 2 else lead.escaped(p) for i, p in enumerate(parts))
 
 
 def _statistics(found: Findings) -> list[str]:
@@ -169,7 +172,8 @@ def _values(tables: Tables) -> dict[str, pd.DataFrame]:
 def _caveats(metrics: pd.DataFrame) -> list[str]:
     """What a reader of some metrics must know."""
     told = metrics[metrics["caveat"].fillna("") != ""] if len(metrics) else metrics
-    lines = [f"* `{row.metric}`: {row.caveat}" for row in told.itertuples()]
+    said = zip(told["metric"], told["caveat"], strict=True) if len(told) else ()
+    lines = [f"* {lead.code(str(metric))}: {_sentence(str(caveat))}" for metric, caveat in said]
     return ["## Read with care", "\n".join(lines)] if lines else []
 
 
@@ -191,8 +195,11 @@ def _provenance(tables: Tables, made: dict[str, Any]) -> str:
     ends = ", ".join(f"{n:,} {status}" for status, n in count.items())
     text = f"{len(tables.scores):,} scores: {ends}."
     if made:
-        commit, end = made["git_commit"] or "unknown", made["end"] or "unfinished"
-        text += f" Made with `{made['command']}` at commit {commit}, {end}."
+        commit, end = (in_prose(str(made.get(key) or no)) for key, no in UNSAID.items())
+        with_what = (
+            f"with {lead.code(str(made['command']))}" if made.get("command") else "by a command not known"
+        )
+        text += f" Made {with_what} at commit {commit}, {end}."
     return text
 
 
@@ -203,7 +210,7 @@ def _coverage(tables: Tables, scope: str) -> str:
     common = lead.shared(wide)
     models = ", ".join(dict.fromkeys(common.index.get_level_values("model")))
     of = f"{len(wide):,} {family.replace(' ', '-')} cells"
-    return f"Ranked on {len(common):,} of {of}; models: {models or 'none'}."
+    return f"Ranked on {len(common):,} of {of}; models: {in_prose(models) or 'none'}."
 
 
 def _matrix(matrix: pd.DataFrame, form: str = ".2f") -> str:

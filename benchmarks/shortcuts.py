@@ -11,6 +11,7 @@ from jaxtyping import Float
 from . import detection, stats
 from . import leaderboard as lead
 from .leaderboard import CLUSTER, PROBLEM, Tables
+from .registry import AssayError
 from .spec import parse
 from .store import GROUP_ACCURACY
 
@@ -80,12 +81,23 @@ def _cells(tables: Tables) -> pd.DataFrame:
     mass = mass[~mass["metric"].isin(other)]
     used = used.loc[used["region"] == "shortcut", [*UNIT, "share"]]
     problems = tables.problems[[*PROBLEM, "seed", "facts"]].copy()
-    problems["association"] = [json.loads(facts).get("association", np.nan) for facts in problems["facts"]]
+    problems["association"] = [_fact(facts, "association") for facts in problems["facts"]]
     cells = mass.merge(used, on=UNIT)
     cells = cells.merge(problems.drop(columns="facts"), on=[*PROBLEM, "seed"])
     cells["by_hand"] = [by_hand(model) for model in cells["model"]]
     cells = cells[cells["share"].notna() & cells["value"].notna()]
     return cells.sort_values([*UNIT, "method"], ignore_index=True)  # what is drawn hangs on no order of rows
+
+
+def _fact(facts: str, name: str) -> float:
+    """A number that the problem says of itself; NaN where it does not."""
+    try:
+        return float(json.loads(facts).get(name, np.nan))
+    except (ValueError, TypeError, AttributeError):
+        raise AssayError(
+            f"column 'facts' of problems.csv has {facts!r}, not a JSON object with numbers; make it again "
+            "with `report`."
+        ) from None
 
 
 def by_hand(model: str) -> bool:
@@ -173,7 +185,7 @@ def reliance_table(tables: Tables) -> pd.DataFrame:
     wide = tables.reliance.pivot_table(index=by, columns="region", values="share", sort=False)
     regions = [name for name in ("relevant", "shortcut", "distractor") if name in wide]
     optimum = tables.problems[[*PROBLEM, "seed", "facts"]].copy()
-    optimum["best"] = [json.loads(facts).get(BEST, np.nan) for facts in optimum["facts"]]
+    optimum["best"] = [_fact(facts, BEST) for facts in optimum["facts"]]
     models = tables.models.merge(optimum, on=[*PROBLEM, "seed"])
     models["shortcut_bias"] = models["best"] - models["accuracy_conflicting"]
     accuracy = models.groupby(by, sort=False)[[*GROUP_ACCURACY, "shortcut_bias"]].mean()
@@ -196,7 +208,9 @@ def in_words(methods: pd.DataFrame) -> str:
 
 
 def _named(part: pd.DataFrame) -> list[str]:
-    return [f"`{name}` ({auroc:.2f})" for name, auroc in zip(part["method"], part["auroc"], strict=True)]
+    return [
+        f"{lead.code(name)} ({auroc:.2f})" for name, auroc in zip(part["method"], part["auroc"], strict=True)
+    ]
 
 
 def section(found: Mapping[str, pd.DataFrame], tables: Tables) -> list[str]:
@@ -206,7 +220,7 @@ def section(found: Mapping[str, pd.DataFrame], tables: Tables) -> list[str]:
     asked = ASKED.format(uses=USES, ignores=IGNORES, reveals=REVEALS)
     parts = ["## Does the explanation show the shortcut?", asked]
     for metric, methods in found.items():
-        parts += [f"### By `{metric}`", in_words(methods), lead.markdown_table(display(methods))]
+        parts += [f"### By {lead.code(metric)}", in_words(methods), lead.markdown_table(display(methods))]
     parts += [HOW_TO_READ.format(reveals=REVEALS), "## What the models rely on", RELIANCE]
     return [*parts, lead.markdown_table(_relied(reliance_table(tables)))]
 

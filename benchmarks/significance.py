@@ -1,19 +1,19 @@
 """Many methods at once: whether their ranks differ at all, and which pairs of them do."""
 
-import html
-import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.stats import f as fisher
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from .leaderboard import PROBLEM, markdown_table
-from .stats import LEVEL, SAME
+from .stats import LEVEL, SAME, levels
 
 FEWEST = 3  # methods, and blocks
+MOST = 80  # methods, the best, that are compared two by two: 3,160 pairs
 EXACT = 50  # blocks; of more, the normal approximation of the signed-rank test is as good
 ALPHA = 1 - LEVEL
 HOW_TO_READ = """\
@@ -35,9 +35,9 @@ class Significance:
     mean_ranks: by method, best first; 1 is the best rank, ties have the mean of their ranks.
     critical_difference: of mean ranks, at 5%, by Nemenyi.
     cliques: the longest runs of two or more methods whose mean ranks differ by less than it, best first.
-    pairs: one row a pair, `a` the better mean rank: wins, ties and losses of a over the blocks; the
-        matched-pairs rank-biserial correlation, 1 where a is better in all blocks and -1 where b is;
-        p_wilcoxon, p_holm (over all pairs), p_nemenyi.
+    pairs: one row a pair of the 80 methods with the best mean ranks, `a` the better: wins, ties and losses of
+        a over the blocks; the matched-pairs rank-biserial correlation, 1 where a is better in all blocks and
+        -1 where b is; p_wilcoxon, p_holm (over these pairs), p_nemenyi (for the range of all methods).
     """
 
     friedman_statistic: float
@@ -57,7 +57,7 @@ class Significance:
 
 
 def compare_many(blocks: pd.DataFrame) -> Significance | None:
-    """Friedman's test of all methods, with Nemenyi's and Holm-corrected Wilcoxon tests of every pair.
+    """Friedman's test of all methods, with Nemenyi's and Holm-corrected Wilcoxon tests of pairs of the best.
 
     Blocks must be independent (Demsar 2006, JMLR 7), and the seeds of a condition are not: a method that
     suits the condition is ahead on each of them.  They are therefore averaged, and a condition (dataset,
@@ -65,7 +65,9 @@ def compare_many(blocks: pd.DataFrame) -> Significance | None:
     hypothesis, no difference on these problems, the ranks in one tell nothing of those in another.  Where
     there is a difference, noise levels of a problem resemble each other: more of them make surer of these
     problems, not of others.  The signed-rank test ranks blocks without a difference and then leaves them
-    out (Pratt 1959); it is exact, ties or none, up to 50 blocks.
+    out (Pratt 1959); it is exact, ties or none, up to 50 blocks.  Pairs grow with the square of the methods:
+    of more than 80 methods, the best 80 by mean rank are paired.  Whoever is not among them is in mean ranks,
+    critical difference and cliques.
 
     Args:
         blocks: mean skill of every method (columns) on every draw (rows), with the levels dataset,
@@ -77,12 +79,13 @@ def compare_many(blocks: pd.DataFrame) -> Significance | None:
     conditions = blocks.groupby(level=PROBLEM, sort=False).mean()
     if conditions.shape[1] < FEWEST or len(conditions) < FEWEST:
         return None
-    levels = _levels(conditions.to_numpy(dtype=float))
-    ranks = pd.Series(rankdata(-levels, axis=1).mean(0), index=[str(m) for m in conditions], name="mean rank")
+    values = conditions.to_numpy(dtype=float)
+    order = levels(values, SAME)
+    ranks = pd.Series(rankdata(-order, axis=1).mean(0), index=[str(m) for m in conditions], name="mean rank")
     best_first = np.argsort(ranks.to_numpy(), kind="stable")
     ranks = ranks.iloc[best_first]
     count, width = conditions.shape
-    statistic, p = friedmanchisquare(*levels.T) if levels.any() else (0.0, 1.0)
+    statistic, p = friedmanchisquare(*order.T) if order.any() else (0.0, 1.0)
     left = count * (width - 1) - float(statistic)
     davenport = (count - 1) * float(statistic) / left if left > SAME else float("inf")
     critical = _critical_difference(width, count)
@@ -96,18 +99,8 @@ def compare_many(blocks: pd.DataFrame) -> Significance | None:
         mean_ranks=ranks,
         critical_difference=critical,
         cliques=[list(ranks.index[a:b]) for a, b in runs if b - a > 1],
-        pairs=_pairs(conditions.iloc[:, best_first], levels[:, best_first]),
+        pairs=_pairs(values[:, best_first[:MOST]], ranks),
     )
-
-
-def _levels(values: Float[np.ndarray, "n m"]) -> Int[np.ndarray, "n m"]:
-    """Whole numbers in the order of the values of a row, the same for those that differ by rounding alone."""
-    order = np.argsort(values, axis=1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=1)
-    steps = np.diff(ordered, axis=1, prepend=ordered[:, :1]) > SAME
-    levels = np.zeros(values.shape, dtype=int)
-    np.put_along_axis(levels, order, np.cumsum(steps, axis=1), axis=1)
-    return levels
 
 
 def _critical_difference(methods: int, blocks: int) -> float:
@@ -122,50 +115,72 @@ def _runs(ranks: Float[np.ndarray, " n"], critical: float) -> list[tuple[int, in
     return [(start, end) for start, end in enumerate(ends) if start == 0 or end > ends[start - 1]]
 
 
-def _pairs(conditions: pd.DataFrame, levels: Int[np.ndarray, "n m"]) -> pd.DataFrame:
-    """Every two methods, the better mean rank first, side by side."""
-    from scikit_posthocs import posthoc_nemenyi_friedman  # takes a second to import
-    from statsmodels.stats.multitest import multipletests
+def _pairs(values: Float[np.ndarray, "n k"], ranks: "pd.Series[float]") -> pd.DataFrame:
+    """Every two of the best methods, the better mean rank first, side by side.
 
-    values, methods = conditions.to_numpy(dtype=float), [str(m) for m in conditions]
-    nemenyi = posthoc_nemenyi_friedman(levels).to_numpy()
-    rows = []
-    for a, b in itertools.combinations(range(len(methods)), 2):
-        difference = values[:, a] - values[:, b]
-        wins, losses = int((difference > SAME).sum()), int((difference < -SAME).sum())
-        p, effect = signed_rank(difference)
-        counts = (wins, len(difference) - wins - losses, losses)
-        rows.append((methods[a], methods[b], *counts, effect, p, float(nemenyi[a, b])))
-    before = ["a", "b", "wins", "ties", "losses", "rank_biserial", "p_wilcoxon", "p_nemenyi"]
-    pairs = pd.DataFrame(rows, columns=before)
-    pairs.insert(7, "p_holm", multipletests(pairs["p_wilcoxon"], method="holm")[1])
+    values: of the `MOST` best of them, in the order of the mean ranks.
+    """
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    names = ranks.index.to_numpy()
+    a, b = np.triu_indices(values.shape[1], 1)
+    difference = values[:, a] - values[:, b]
+    wins, losses = (difference > SAME).sum(0), (difference < -SAME).sum(0)
+    p, effect = signed_rank(difference)
+    pairs = pd.DataFrame({"a": names[a], "b": names[b], "wins": wins})
+    pairs["ties"], pairs["losses"] = len(values) - wins - losses, losses
+    pairs["rank_biserial"], pairs["p_wilcoxon"] = effect, p
+    pairs["p_holm"] = multipletests(p, method="holm")[1]
+    apart, place = np.unique((ranks.to_numpy()[b] - ranks.to_numpy()[a]).round(9), return_inverse=True)
+    unit = np.sqrt(len(ranks) * (len(ranks) + 1) / (12 * len(values)))
+    pairs["p_nemenyi"] = studentized_range.sf(apart / unit, len(ranks), np.inf)[place]
     return pairs
 
 
-def signed_rank(difference: Float[np.ndarray, " n"]) -> tuple[float, float]:
+def signed_rank(
+    difference: Float[np.ndarray, "n pairs"],
+) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
     """Wilcoxon's signed-rank test: its two-sided p, and the matched-pairs rank-biserial correlation.
 
     The correlation is the share of all ranks that speaks for a positive difference less the share that speaks
     against one (Kerby 2014), with the ranks of zeros on neither side.  scipy has exact p of ties only by
     permutation, at a second a pair; here the sums of ranks that the signs can make are counted.
+
+    Args:
+        difference: over the blocks, of each pair.
     """
-    rank = rankdata(_levels(np.abs(difference)[None])[0])
-    sign = np.where(np.abs(difference) > SAME, np.sign(difference), 0.0)
-    effect = float(rank @ sign / rank.sum())
-    if not sign.any():
-        return 1.0, 0.0
-    if len(difference) > EXACT:
-        kept = np.where(sign == 0, 0.0, difference)
-        found = wilcoxon(kept, axis=0, zero_method="pratt", method="asymptotic", keepdims=True)
-        return float(found.pvalue[0]), effect
-    doubled = np.rint(2 * rank[sign != 0]).astype(int)  # midranks are halves
-    ways = np.zeros(doubled.sum() + 1)
+    rank = rankdata(levels(np.abs(difference).T, SAME), axis=1)
+    sign = np.where(np.abs(difference) > SAME, np.sign(difference), 0.0).T
+    effect = (rank * sign).sum(1) / rank.sum(1)
+    p = np.ones(len(sign))
+    some = sign.any(1)
+    if len(difference) > EXACT and some.any():
+        kept = np.where(sign == 0, 0.0, difference.T)[some]
+        p[some] = wilcoxon(kept, axis=1, zero_method="pratt", method="asymptotic", keepdims=True).pvalue[:, 0]
+    elif some.any():
+        doubled = np.rint(2 * rank).astype(int)  # midranks are halves
+        above = (doubled * (sign > 0)).sum(1)
+        sets = np.sort(doubled * (sign != 0), axis=1)
+        both = zip(sets[some].tolist(), above[some].tolist(), strict=True)
+        p[some] = [_two_sided(tuple(ranks), top) for ranks, top in both]
+    return p, effect
+
+
+def _two_sided(doubled: tuple[int, ...], above: int) -> float:
+    """The share of all signs of these ranks by which their sum is as far from the middle as this one."""
+    below = _at_most(doubled)
+    least = min(below[above], below[-1] - (below[above - 1] if above else 0))
+    return float(min(1.0, 2 * least / below[-1]))
+
+
+@lru_cache(maxsize=4096)
+def _at_most(doubled: tuple[int, ...]) -> Float[np.ndarray, " sums"]:
+    """Of how many signs of these whole numbers the positive ones sum up to 0, to 1 at most, and so on."""
+    ways = np.zeros(sum(doubled) + 1)
     ways[0] = 1
-    for step in doubled:
+    for step in (step for step in doubled if step):
         ways[step:] = ways[step:] + ways[:-step]
-    above = int(np.rint(2 * rank[sign > 0]).sum())
-    tail = min(ways[: above + 1].sum(), ways[above:].sum()) / ways.sum()
-    return float(min(1.0, 2 * tail)), effect
+    return np.cumsum(ways)
 
 
 def letters(found: Significance) -> "pd.Series[str]":
@@ -201,7 +216,7 @@ def section(found: Significance) -> list[str]:
     place = {method: i for i, method in enumerate(found.mean_ranks.index, start=1)}
     beaten = surely_above(found)
     shown = pd.DataFrame({"place": [str(i) for i in place.values()]})
-    shown["method"] = [escaped(method) for method in place]
+    shown["method"] = [*place]
     shown["mean rank"] = [f"{rank:.2f}" for rank in found.mean_ranks]
     shown["letters"] = [*letters(found)]
     shown["surely above"] = [_ranges([place[other] for other in beaten[method]]) for method in place]
@@ -220,17 +235,20 @@ def _friedman(found: Significance) -> str:
 
 
 def _said(found: Significance) -> str:
-    """How many pairs are told apart, and whether any could have been."""
+    """How many pairs are told apart, whether any could have been, and whose were not asked."""
     count = len(found.pairs)
+    left = len(found.mean_ranks) - MOST
+    last = f" Pairs are of the best {MOST} methods: the last {left} were not paired." if left > 0 else ""
     if found.smallest_p > ALPHA:
         return (
             f"With {found.blocks} blocks no pair of these can be told apart by the corrected Wilcoxon test: "
             f"the smallest p that {found.blocks} blocks can give, {2.0 ** (1 - found.blocks):.2g}, times "
             f"{count} pairs is {found.smallest_p:.2g}. Run more problems or noise levels, or compare fewer "
-            "methods."
+            f"methods.{last}"
         )
     wilcoxon_, nemenyi = ((found.pairs[c] <= ALPHA).sum() for c in ("p_holm", "p_nemenyi"))
-    return f"Of {count} pairs, the corrected Wilcoxon test tells {wilcoxon_} apart and Nemenyi's {nemenyi}."
+    told = f"the corrected Wilcoxon test tells {wilcoxon_} apart and Nemenyi's {nemenyi}"
+    return f"Of {count} pairs, {told}.{last}"
 
 
 def _ranges(places: list[int]) -> str:
@@ -242,11 +260,3 @@ def _ranges(places: list[int]) -> str:
         else:
             parts.append([place])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in parts)
-
-
-def escaped(name: str) -> str:
-    """A name from outside as text in a markdown table: no tag, no link, no column, no formula."""
-    text = html.escape(" ".join(name.split()), quote=False).replace("\\", "\\\\")
-    for character in ("|", "$", "*", "`", "~"):
-        text = text.replace(character, f"\\{character}")
-    return text.replace("](", "]\\(")

@@ -176,6 +176,16 @@ def percentiles(draws: Float[np.ndarray, " draws"], level: float = LEVEL) -> tup
     return float(low), float(high)
 
 
+def levels(values: Float[np.ndarray, "*rows n"], tolerance: float) -> Int[np.ndarray, "*rows n"]:
+    """Whole numbers from 0 in the order of the values of a row, the same for neighbours closer than this."""
+    order = np.argsort(values, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    steps = np.diff(ordered, axis=-1, prepend=ordered[..., :1]) > tolerance
+    found = np.zeros(values.shape, dtype=int)
+    np.put_along_axis(found, order, np.cumsum(steps, axis=-1), axis=-1)
+    return found
+
+
 def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     """1 for the highest; ties share the better rank; NaN stays NaN."""
     out = np.full(len(values), np.nan)

@@ -1,10 +1,12 @@
 """The ledger: every finished cell, one transaction each, in one SQLite file; and its export to tables."""
 
 import sqlite3
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from .registry import AssayError
@@ -22,22 +24,8 @@ SEEDS = ("seed", "model_seed", "method_seed")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
         *("dataset", "parameters", "noise", "model", "method", "metric", "family", *SEEDS),
-        *(
-            "value",
-            "chance",
-            "ceiling",
-            "skill",
-            "skill_error",
-            "rows",
-            "nan_rows",
-            "rows_right",
-            "skill_right",
-            *GROUPS,
-            "status",
-            "reason",
-            "version",
-            "seconds",
-        ),
+        *("value", "chance", "ceiling", "skill", "skill_error", "rows", "nan_rows", "rows_right"),
+        *("skill_right", *GROUPS, "status", "reason", "version", "seconds"),
     ),
     "agreement": (
         *("dataset", "parameters", "noise", "model", "method", "other", "metric", *SEEDS),
@@ -55,17 +43,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "problems": ("dataset", "parameters", "noise", "seed", "facts", "version"),
     "costs": (
         *("dataset", "parameters", "noise", "model", "method", *SEEDS, "estimand", "seconds"),
-        "seconds_per_row",
-        *(
-            "model_rows_per_row",
-            "backward_rows_per_row",
-            "completeness_error",
-            "peak_mb",
-            "control",
-            "budget",
-            "remark",
-            "version",
-        ),
+        *("seconds_per_row", "model_rows_per_row", "backward_rows_per_row", "completeness_error", "peak_mb"),
+        *("control", "budget", "remark", "version"),
     ),
     "scoring": (
         *("dataset", "parameters", "noise", "model", "metric", "seed", "model_seed"),
@@ -86,26 +65,16 @@ ADDED = dict.fromkeys(
 SHOWN = ("pictures", "maps")  # tables that are drawn and not exported
 TIMED = ("costs", "scoring")  # tables that no two runs have alike
 TEXT = (
-    "dataset",
-    "parameters",
-    "noise",
-    "model",
-    "method",
-    "other",
-    "metric",
-    "region",
-    "reason",
-    "remark",
-    "estimand",
-    "version",
+    *("dataset", "parameters", "noise", "model", "method", "other", "metric", "region", "reason", "remark"),
+    *("estimand", "version"),
 )
-# an empty text is a text: only these columns can lack a number
-LACKING = (
-    *("budget", "value", "chance", "ceiling", "skill", "skill_error", "rows_right", "skill_right"),
-    *("mae", "mae_of_mean", "accuracy", "accuracy_of_mode", "quality", "completeness_error"),
-    *(*GROUPS, *GROUP_ACCURACY, *RELIANCE),
-)
-NO_VALUE = dict.fromkeys(LACKING, "")
+WORDS = ("family", "status", "facts", "needs", "caveat", "paper")  # text that says nothing of where a row is
+# what a cell is named by: two rows of one would count twice
+CELLS = {
+    "scores": ["dataset", "parameters", "noise", "model", "method", "metric", *SEEDS],
+    "agreement": ["dataset", "parameters", "noise", "model", "method", "other", "metric", *SEEDS],
+    "models": ["dataset", "parameters", "noise", "model", *SEEDS[:2]],
+}
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; those that are timed have it
 
 Row: TypeAlias = Mapping[str, Any]
@@ -254,19 +223,24 @@ def _refuse_if_in_use(path: Path) -> None:
 def read_table(folder: Path, name: str) -> pd.DataFrame:
     """An exported table, compressed or not; a missing one has no rows.
 
+    Columns that are no text are numbers, NaN where nothing stands; seeds are whole numbers.
+
     Raises:
-        AssayError: the file is no table of ours.
+        AssayError: the file is no table of ours, has something else in place of a number, or a cell twice.
     """
     for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
         if path.is_file():
             break
     else:
         return pd.DataFrame(columns=list(COLUMNS[name]))
+    texts = dict.fromkeys((*TEXT, *WORDS), str)
+    empty = dict.fromkeys((c for c in COLUMNS[name] if c not in texts and c not in SEEDS), "")
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=NO_VALUE)
-    except (ValueError, UnicodeDecodeError) as error:
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty, low_memory=False)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        why = " ".join(str(error).split())
         raise AssayError(
-            f"table {str(path)!r} cannot be read ({error}); make it again with `report`."
+            f"table {str(path)!r} cannot be read ({why}); make it again with `report`."
         ) from None
     for column in (c for c in COLUMNS[name] if c in ADDED and c not in frame):
         frame[column] = ADDED[column]
@@ -275,7 +249,43 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         raise AssayError(
             f"table {str(path)!r} has no column {lacking[0]!r}; give a results folder of this program."
         )
+    for column in (c for c in COLUMNS[name] if c not in texts and c in frame):
+        frame[column] = _numbers(frame[column], path)
+    _check_once(frame, name, path)
     return frame
+
+
+def _numbers(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
+    """A column as numbers; an infinite skill is refused, as no run writes one and it would be every mean."""
+    name = str(column.name)
+    found = column
+    if not pd.api.types.is_numeric_dtype(column) or (name in SEEDS and column.dtype == bool):
+        found = pd.to_numeric(column.astype(str).where(column.notna()), errors="coerce")
+    bad, allowed = found.isna() & column.notna(), "a number"
+    if name in SEEDS and len(column) and (column.astype(str) == "").all():
+        return pd.Series(0, column.index, dtype="int64")  # not known: one seed for all
+    if name in SEEDS:
+        bad, allowed = ~(found.abs() < 2**53) | (found % 1 != 0), "a whole number"
+    elif name.startswith("skill") and name != "skill_error":
+        bad, allowed = bad | np.isinf(found), "a finite number"
+    if bad.any():
+        raise AssayError(
+            f"column {name!r} of table {str(path)!r} has {str(column[bad].iloc[0])!r} in data row "
+            f"{int(bad.argmax()) + 1}, not {allowed}; make it again with `report`."
+        )
+    return found.astype("int64") if name in SEEDS else found
+
+
+def _check_once(frame: pd.DataFrame, name: str, path: Path) -> None:
+    """Refuse a table that has one cell in two rows."""
+    twice = frame.duplicated(CELLS[name]) if name in CELLS else frame.index < 0
+    if twice.any():
+        row = frame[twice].iloc[0]
+        where = " ".join(f"{column}={row[column]}" for column in CELLS[name] if row[column] != "")
+        raise AssayError(
+            f"table {str(path)!r} has {int(twice.sum()):,} cells twice, the first is {where}, where each may "
+            "stand once; make it again with `report`."
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from . import grid
 from . import leaderboard as lead
 from .findings import load
+from .plugin import METHODS
 from .registry import AssayError
 from .store import write_atomically
 from .vetting import vetted
@@ -101,9 +103,12 @@ def _row(folder: Path, made: Mapping[str, Any], name: str) -> dict[str, str]:
 
 
 def _best(board: pd.DataFrame) -> dict[str, str]:
-    """The best method that is no control, with the interval on these problems where the board has it."""
-    if "control" in board:
-        board = board[~board["control"].astype(bool)]
+    """The best method that is no control, with the interval on these problems where the board has it.
+
+    Who is a control is the plug-ins' word, whose versions are vetted, not that of costs.csv, which is not.
+    """
+    known = [METHODS[method.partition("[")[0]].facts["control"] for method in board["method"].astype(str)]
+    board = board[~np.array(known, dtype=bool)]
     ranked = board[board["skill"].notna()]
     if ranked.empty:
         return {"best method": "none", "mean skill": "", "95% interval": ""}

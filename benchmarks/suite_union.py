@@ -23,7 +23,7 @@ def joined_suite(configs: Sequence[Mapping[str, Any]], written: Suite | None = N
         written: the suite before it was split.
 
     Raises:
-        AssayError: a configuration is not of a suite.
+        AssayError: a configuration is not of a suite, or their seeds leave a gap.
     """
     texts = written.grid if written else []
     order = {kind: [text for block in texts for text in getattr(block, kind)] for kind in KINDS}
@@ -40,9 +40,19 @@ def with_seeds_of(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]
     """The suite of `config`, with the seeds from the first to the last of `configs`.
 
     Raises:
-        AssayError: it is not of a suite.
+        AssayError: it is not of a suite, or there are seeds between those that none of them has, which a
+            suite cannot say.
     """
     suites = [_read(one) for one in configs]
+    spans = sorted((suite.first_seed, suite.first_seed + suite.seeds) for suite in suites)
+    end = spans[0][1]
+    for start, after in spans:
+        if start > end:
+            raise AssayError(
+                f"none of the folders has seeds {end} to {start - 1}, and a suite's seeds follow each other; "
+                "run those too, or merge only folders whose seeds leave no gap."
+            )
+        end = max(end, after)
     first = min(suite.first_seed for suite in suites)
     seeds = {
         "first_seed": first,

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.stats import kendalltau
 
 from . import leaderboard as lead
 from .registry import AssayError, near_miss
+from .stats import levels
 from .store import read_table, write_atomically
 
 UNIT = [*lead.PROBLEM, "model", "seed", "model_seed", "method_seed"]
@@ -135,20 +136,12 @@ def _taus(cells: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
 
 def _tau(value: Float[np.ndarray, " n"], truth: Float[np.ndarray, " n"]) -> tuple[float, bool]:
     """Kendall's tau-b, NaN where the truth tells nobody apart; 0, and flat, where the metric does not."""
-    ranked, wanted = _levels(value), _levels(truth)
+    ranked, wanted = levels(value, ROUNDING), levels(truth, ROUNDING)
     if len(value) < FEWEST or not wanted.any():
         return float("nan"), False
     if not ranked.any():
         return 0.0, True
     return round(float(kendalltau(ranked, wanted, method="asymptotic").statistic), 12), False
-
-
-def _levels(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Whole numbers in the order of the values, the same for those that differ by rounding alone."""
-    order = np.argsort(values, kind="stable")
-    levels = np.zeros(len(values), dtype=int)
-    levels[order[1:]] = np.cumsum(np.diff(values[order]) > ROUNDING)
-    return levels
 
 
 def _means(taus: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -252,11 +245,11 @@ def _by(found: Trust, kind: str) -> list[str]:
 
 def section(found: Trust) -> list[str]:
     """What leaderboard.md says of it."""
-    context = f"Controls: {', '.join(found.controls) or 'none'}."
+    context = f"Controls: {lead.in_prose(', '.join(found.controls)) or 'none'}."
     if within := _number(found.within_truth):
         context += f" Without them, a ground-truth metric has tau {within} with the mean of the others."
     below = found.metrics["beaten_methods"]
-    named = [f"`{m}`" for m in found.metrics.loc[below > 0, "metric"]] or ["none"]
+    named = [lead.code(m) for m in found.metrics.loc[below > 0, "metric"]] or ["none"]
     last = f"On the exact function these metrics rank `random` above a real method: {', '.join(named)}."
     if below.isna().all():
         last = "No unit has the oracle, `random` and a real method: who ranks noise first is not known."
@@ -270,7 +263,10 @@ def markdown(found: Trust) -> str:
     parts = [title.removeprefix("#"), *parts]
     for heading, column in ((f"## Ranked below random\n\n{NOISE_FIRST}", "beaten"), ("## Caveats", "caveat")):
         said = found.metrics[found.metrics[column] != ""]
-        lines = [f"* `{m}`: {text}" for m, text in zip(said["metric"], said[column], strict=True)]
+        lines = [
+            f"* {lead.code(m)}: {lead.escaped(text)}"
+            for m, text in zip(said["metric"], said[column], strict=True)
+        ]
         parts += [heading, "\n".join(lines)] if lines else []
     return "\n\n".join([*parts, *_by(found, "noise"), *_by(found, "model")]) + "\n"
 

@@ -1,7 +1,5 @@
 """Scores -> where the spread of a mean skill comes from, and how many seeds would halve its interval."""
 
-import html
-
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
@@ -187,9 +185,8 @@ def section(frame: pd.DataFrame) -> list[str]:
     """What leaderboard.md says of it; nothing where nothing was drawn twice."""
     if frame["sd_draw"].isna().all():
         return []
-    table = display(frame)
-    table["method"] = [html.escape(name, quote=False).replace("|", r"\|") for name in table["method"]]
-    return ["## Where the spread comes from", HOW_TO_READ, lead.markdown_table(table), _told(frame)]
+    table = lead.markdown_table(display(frame))
+    return ["## Where the spread comes from", HOW_TO_READ, table, _told(frame)]
 
 
 def _told(frame: pd.DataFrame) -> str:

@@ -1,6 +1,7 @@
 """The three parts of an error against values derived by hand, and what is made of their scores."""
 
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -460,13 +461,15 @@ def test_the_page_says_what_would_mend_whom_and_trusts_no_name():
     assert title.startswith("## ")
     assert "triangle" in how
     assert "<script>" not in table + blame
-    assert "$" not in table + blame
-    assert all(line.count("|") == table.splitlines()[0].count("|") for line in table.splitlines())
+    assert re.findall(r"[^\\][$]", table + blame) == []
+    assert all(
+        line.replace(r"\|", "").count("|") == table.splitlines()[0].count("|") for line in table.splitlines()
+    )
     budget, train, other = blame.splitlines()[2:]
     assert "budget" in budget
-    assert "a&#124;b (mlp)" in budget
+    assert r"a\|b (mlp)" in budget
     assert "&lt;script&gt; (mlp)" in train
-    assert "a&#124;b (&#36;x&#36;)" in other
+    assert r"a\|b (\$x\$)" in other
 
 
 def test_the_suite_can_be_enumerated():
@@ -481,3 +484,24 @@ def test_the_suite_can_be_enumerated():
     assert not any(
         METHODS[s.name].facts["control"] for s in expand("method", block.method) if s.name != "random"
     )
+
+
+def test_metrics_with_a_parameter_are_split_beside_those_without():
+    """Parts of one setting add up; the whole distance is of the bare ones alone."""
+    names = [f"{name}[direction=true]" for name in PARTS]
+    turned = [cell("m", name, value) for name, value in zip(names, (0.1, 0.2, 0.3), strict=True)]
+    alone = error_split(pd.DataFrame(turned))
+    assert alone[["setting", "estimator", "model_part", "definition", "largest"]].values.tolist() == [
+        ["direction=true", 0.1, 0.2, 0.3, "definition"]
+    ]
+    assert alone["error"].isna().all()
+    rows = [*cells("m", (0.5, 0.4, 0.3, 0.6)), *turned, cell("m", f"{PARTS[0]}[direction=false]", 1.0)]
+    both = error_split(pd.DataFrame(rows))
+    assert both["setting"].tolist() == ["", "direction=true"]
+    assert both["largest"].tolist() == ["estimator", "definition"]
+    assert both["error"].tolist()[0] == 0.6
+    table, blame = section(both)[2:]
+    assert "| setting " in table
+    assert "(mlp by direction=true)" in blame
+    assert "setting" not in section(error_split(pd.DataFrame(rows[:4])))[2]
+    assert error_split(pd.DataFrame(rows)[:0]).empty

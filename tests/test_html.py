@@ -250,3 +250,21 @@ def test_a_page_of_a_hundred_thousand_cells_is_small():
     assert len(table) == 100_000
     board = payload.board(table, pd.DataFrame({"method": [], "note": []}))
     assert len(payload.script(board)) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    "made",
+    [{"suite": "quick"}, {"config": None, "plugins": ["a"]}, {"config": [1], "plugins": {"method": None}}],
+)
+def test_a_manifest_that_says_little_or_something_else_makes_a_page(made):
+    page = html.render(findings(scores(), made=made))
+    assert "<h1>small</h1>" in page
+    assert "None" not in html.bibtex("small", {"git_commit": None, "end": None})
+
+
+def test_errors_have_a_setting_where_one_differs():
+    rows = {"method": ["m", "m"], "model": "mlp", "estimator": 0.1, "setting": ["", ""]}
+    for setting, shown in (("", False), ("direction=true", True)):
+        errors = pd.DataFrame(rows).assign(setting=["", setting])
+        found = data(html.render(findings(scores(), errors=errors)))["tables"]["errors"]
+        assert ("setting" in found) == shown

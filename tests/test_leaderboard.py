@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,11 @@ from assay.benchmarks.leaderboard import (
     RANKED_SHARE,
     Tables,
     by_group,
+    code,
+    in_prose,
     leaderboard,
     leaderboards,
+    markdown_table,
     mean_skill,
     model_table,
     reasons,
@@ -365,3 +369,30 @@ def test_reasons_are_counted():
         ["a", "needs a gradient", 2],
         ["b", "other", 1],
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("evil<script>alert(1)</script>", "evil&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("a|b\\|c", r"a\|b\\\|c"),
+        ("two\r\nlines", "two lines"),
+        ("[x](http://y) $z$ &lt;", r"[x]\(http://y) \$z\$ &amp;lt;"),
+        ("kernel_shap[budget=9] `a` 15 to >100", "kernel_shap[budget=9] `a` 15 to >100"),
+        (math.nan, ""),
+        (None, ""),
+        (7, "7"),
+    ],
+)
+def test_a_cell_of_a_table_is_text_and_so_is_a_title(text, cell):
+    lines = markdown_table(
+        pd.DataFrame([[text, "next"]], columns=[str(text), "b"], dtype=object)
+    ).splitlines()
+    assert re.split(r" *(?<!\\)(?:\\\\)*\| *", lines[2])[1:-1] == [cell, "next"]
+    if isinstance(text, str):
+        assert re.split(r" *(?<!\\)(?:\\\\)*\| *", lines[0])[1:-1] == [cell, "b"]
+
+
+def test_a_text_in_a_sentence_has_no_markup_of_its_own():
+    assert in_prose("*a* `b` <i>|") == r"\*a\* \`b\` &lt;i&gt;\|"
+    assert code("a `b`\n<i>") == "`a 'b' <i>`"

@@ -338,3 +338,30 @@ def test_a_joined_suite_plans_what_its_parts_plan_and_no_more():
         joined = joined_suite([part.model_dump() for part in parts])
         keys = {cell.key for cells in grid.plan(joined).values() for cell in cells}
         assert keys == {c.key for part in parts for cells in grid.plan(part).values() for c in cells}
+
+
+def spans(*ranges):
+    return [SUITE.model_copy(update={"first_seed": a, "seeds": n}).model_dump() for a, n in ranges]
+
+
+def test_seeds_that_nobody_ran_are_not_said_to_have_been_run(tmp_path):
+    for first in (0, 3):
+        run(SUITE.model_copy(update={"seeds": 1, "first_seed": first}), tmp_path / f"from{first}")
+    refused([tmp_path / "from3", tmp_path / "from0"], tmp_path / "out", "seeds 1 to 2", "leave no gap")
+    assert not (tmp_path / "out").exists()
+
+
+def test_seeds_may_meet_and_overlap_and_be_within_each_other():
+    for ranges in ([(2, 2), (0, 2)], [(0, 3), (1, 3)], [(0, 4), (1, 1)], [(3, 1), (0, 2), (2, 1)]):
+        joined = joined_suite(spans(*ranges))
+        assert (joined.first_seed, joined.seeds) == (0, 4)
+    with pytest.raises(AssayError, match="seeds 4 to 9"):
+        joined_suite(spans((0, 4), (1, 1), (10, 2)))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"config": []}, {"plugins": {"method": 1}}, {"versions": "1"}, {"machine": [1]}]
+)
+def test_a_manifest_of_another_make_is_refused(tmp_path, halves, changed):
+    rewrite(halves[1], **changed)
+    refused(halves, tmp_path / "out", "manifest.json", str(halves[1]))

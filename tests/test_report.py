@@ -1,11 +1,15 @@
 """The parts of the report beside the leaderboards: notes, errors on the exact function, errors by budget."""
 
+import json
+import re
+
 import pandas as pd
 import pytest
 
-from assay.benchmarks import estimators, leaderboard
+from assay.benchmarks import estimators, html, leaderboard, provenance, report
 from assay.benchmarks.leaderboard import Tables
 from assay.benchmarks.runner import load_plugins
+from assay.benchmarks.store import COLUMNS, TEXT, WORDS
 
 load_plugins()
 PLACE = {
@@ -103,3 +107,83 @@ def test_a_note_says_what_is_broken_where_and_by_how_much():
         "is input x gradient at GELU on mlp; promise broken on mlp, net (by up to 80%); failed on odd"
     )
     assert leaderboard._note(pd.DataFrame([score("m", 0.1)])) == ""
+
+
+NAMES = ["evil<script>alert(1)</script>", "a|b", "two\nlines", "$x$", "[l](http://u)"]
+
+
+def folder_of(folder, names, **made):
+    """A results folder in which methods, a dataset and models have these names."""
+    place = {"dataset": names[0], "parameters": names[1], "model": names[2], "seed": 0, "version": "1/1/1/1"}
+    rows = [
+        place
+        | {"noise": f"n={noise}", "method": method, "metric": metric, "family": family, "seed": seed}
+        | {
+            "value": 0.5,
+            "skill": 0.9 - i / 9 - noise / 50 + seed / 99,
+            "status": "ok",
+            "reason": f"said of {method}",
+        }
+        for i, method in enumerate(names)
+        for metric, family in (("auroc", "ground truth"), ("deletion", "faithfulness"))
+        for noise in range(4)
+        for seed in range(2)
+    ]
+    cells = pd.DataFrame(rows)
+    pairs = [
+        r | {"other": other, "metric": "spearman"} for r in rows for other in names if r["metric"] == "auroc"
+    ]
+    pairs = [r for r in pairs if r["method"] < r["other"]]
+    models = cells.drop_duplicates(["noise", "seed"]).assign(quality=0.9, learned=1)
+    metrics = {"metric": ["auroc", "deletion"], "best": 1, "worst": 0, "caveat": names[0]}
+    costs = cells[cells["metric"] == "auroc"].assign(seconds_per_row=1.0, control=0)
+    frames = {"scores": cells, "agreement": pairs, "models": models, "metrics": metrics, "costs": costs}
+    for name, frame in frames.items():
+        numbers = {c: 0 for c in COLUMNS[name] if c not in (*TEXT, *WORDS, "budget")}
+        pd.DataFrame(frame).reindex(columns=list(COLUMNS[name])).fillna(numbers).to_csv(
+            folder / f"{name}.csv", index=False
+        )
+    (folder / "manifest.json").write_text(json.dumps(made))
+
+
+def test_no_name_in_the_page_is_markup(tmp_path):
+    folder_of(tmp_path, NAMES, suite=NAMES[0], command=f"assay run '{NAMES[0]}'", end=NAMES[0])
+    report.write(tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "<script" not in re.sub(r"`[^`\n]*`", "", text)  # what is in code is shown
+    assert text.count("evil&lt;script&gt;") > 20
+    tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
+    assert len(tables) > 8
+    for lines in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1, lines[0]
+        assert all(line.startswith("|") for line in lines)
+    assert not re.search(r"(?<!\\)\$x", re.sub(r"`[^`\n]*`", "", text))
+
+
+def test_names_are_escaped_once(tmp_path):
+    folder_of(tmp_path, NAMES)
+    report.write(tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "&amp;lt;" not in text
+    assert r"a\\" not in text
+
+
+@pytest.mark.parametrize(
+    "made", [{"suite": "quick"}, {"suite": "quick", "git_commit": None, "end": None, "config": None}]
+)
+def test_a_manifest_that_says_little_is_reported(tmp_path, made):
+    folder_of(tmp_path, ["a", "b", "c"], **made)
+    found = report.write(tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert text.startswith("# Leaderboard: quick")
+    assert "Made by a command not known at commit unknown, unfinished." in text
+    assert "<h1>quick</h1>" in html.render(found)
+
+
+def test_versions_that_do_not_say_all_are_no_versions():
+    place = {"dataset": ["d", "d"], "model": "m", "method": ["a", "b"], "metric": "u"}
+    whole = pd.DataFrame({**place, "version": ["1/1/1/1", "1/1/2/1"]})
+    for text in ("1", "", "1/1", "1/1/1/1/1"):
+        found = provenance.versions(whole, pd.DataFrame({**place, "version": [text, "1/1/3/1"]}))
+        assert found.values.tolist() == [["method b", "version 2", "version 3"]]
+        assert provenance.versions(whole, pd.DataFrame({**place, "version": text})).empty

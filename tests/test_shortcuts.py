@@ -10,6 +10,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 
 from assay.benchmarks import detection, shortcuts
 from assay.benchmarks.leaderboard import Tables
+from assay.benchmarks.registry import AssayError
 from assay.benchmarks.store import COLUMNS, read_table
 
 LEVELS = (0.0, 0.5, 1.0)
@@ -216,3 +217,11 @@ def test_proportions_have_wilson_intervals(hits, of):
     assert share == hits / of
     assert low == pytest.approx(centre - half, abs=1e-6)
     assert high == pytest.approx(centre + half, abs=1e-6)
+
+
+@pytest.mark.parametrize("facts", ["", "{", "[]", "3", '{"association": "high"}', '{"association": [1]}'])
+def test_facts_that_are_no_facts_are_named(facts):
+    with pytest.raises(
+        AssayError, match=r"column 'facts' of problems\.csv has .*; make it again with `report`"
+    ):
+        shortcuts._fact(facts, "association")

@@ -5,17 +5,19 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import friedmanchisquare, rankdata, wilcoxon
+from scikit_posthocs import posthoc_nemenyi_friedman
+from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
 from assay.benchmarks.significance import (
+    MOST,
     compare_many,
-    escaped,
     letters,
     section,
     signed_rank,
     surely_above,
 )
+from assay.benchmarks.stats import levels
 
 # Demsar 2006, table 6: AUC of C4.5, with m, with cf, with both, on 14 data sets;
 # the paper ranks the two 0.975 of its thirteenth row 2 and 3, by digits that it does not print
@@ -82,6 +84,11 @@ def test_published_cliques(demsar):
     assert set(letters(demsar)) == {"a"}
 
 
+def one_pair(difference):
+    (p,), (effect,) = signed_rank(np.asarray(difference, dtype=float)[:, None])
+    return float(p), float(effect)
+
+
 def brute(difference):
     """Two-sided p over all signs of the ranks of what is not zero."""
     rank = rankdata(np.abs(np.round(difference, 9)))
@@ -94,22 +101,22 @@ def brute(difference):
 @pytest.mark.parametrize("seed", range(6))
 def test_signed_rank_counts_all_signs_with_ties_and_zeros(seed):
     difference = np.random.default_rng(seed).integers(-2, 5, 9).astype(float)
-    assert signed_rank(difference)[0] == pytest.approx(brute(difference))
+    assert one_pair(difference)[0] == pytest.approx(brute(difference))
 
 
 @pytest.mark.parametrize("n", [5, 20, 50])
 def test_signed_rank_is_scipys_exact_one_without_ties_and_the_normal_one_of_many(n):
     rng = np.random.default_rng(n)
     difference = rng.normal(0.2, 1, n)
-    assert signed_rank(difference)[0] == pytest.approx(wilcoxon(difference, method="exact").pvalue)
+    assert one_pair(difference)[0] == pytest.approx(wilcoxon(difference, method="exact").pvalue)
     more = rng.normal(0.2, 1, 51)
-    assert signed_rank(more)[0] == pytest.approx(wilcoxon(more, method="asymptotic").pvalue)
+    assert one_pair(more)[0] == pytest.approx(wilcoxon(more, method="asymptotic").pvalue)
 
 
 def test_effect_is_one_where_a_method_always_wins_and_none_where_nothing_differs():
-    assert signed_rank(np.arange(1.0, 8)) == (pytest.approx(2 / 2**7), 1.0)
-    assert signed_rank(-np.arange(1.0, 8))[1] == -1.0
-    assert signed_rank(np.full(7, 1e-12)) == (1.0, 0.0)
+    assert one_pair(np.arange(1.0, 8)) == (pytest.approx(2 / 2**7), 1.0)
+    assert one_pair(-np.arange(1.0, 8))[1] == -1.0
+    assert one_pair(np.full(7, 1e-12)) == (1.0, 0.0)
 
 
 def test_friedman_is_scipys_and_rounding_breaks_no_tie():
@@ -162,7 +169,7 @@ def test_family_wise_error_of_holm_under_no_difference():
     called = 0
     for _ in range(150):
         values = rng.standard_t(3, (12, 3)) * rng.uniform(0.1, 2, (12, 1))
-        p = [signed_rank(values[:, a] - values[:, b])[0] for a, b in itertools.combinations(range(3), 2)]
+        p = [one_pair(values[:, a] - values[:, b])[0] for a, b in itertools.combinations(range(3), 2)]
         called += bool((multipletests(p, method="holm")[1] <= 0.05).any())
     assert 0 < called / 150 <= 0.05 + 0.053
 
@@ -170,9 +177,7 @@ def test_family_wise_error_of_holm_under_no_difference():
 def test_p_of_pairs_are_those_of_their_blocks_corrected_by_holm():
     values = np.random.default_rng(7).normal(size=(9, 4))
     found = compare_many(blocks(values))
-    p = [
-        signed_rank(values[:, int(a[1])] - values[:, int(b[1])])[0] for a, b in found.pairs[["a", "b"]].values
-    ]
+    p = [one_pair(values[:, int(a[1])] - values[:, int(b[1])])[0] for a, b in found.pairs[["a", "b"]].values]
     assert found.pairs["p_wilcoxon"].tolist() == p
     assert found.pairs["p_holm"].tolist() == multipletests(p, method="holm")[1].tolist()
 
@@ -202,4 +207,46 @@ def test_names_from_outside_are_text():
     text = "\n".join(section(compare_many(blocks(np.random.default_rng(0).normal(size=(5, 3)), names))))
     assert "<script>" not in text
     assert "a\\|b" in text
-    assert escaped("[x](http://y)") == "[x]\\(http://y)"
+
+
+def test_pairs_are_those_of_the_best_and_all_else_is_of_all():
+    """Of 83 methods, the last three are ranked and not paired; the table and its last sentence say so."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 0.1, (12, MOST + 3)) - np.arange(MOST + 3)
+    found = compare_many(blocks(values))
+    best = [f"m{j}" for j in range(MOST)]
+    assert [*found.mean_ranks.index] == [*best, *(f"m{MOST + j}" for j in range(3))]
+    assert list(zip(found.pairs["a"], found.pairs["b"], strict=True)) == list(itertools.combinations(best, 2))
+    assert found.critical_difference == pytest.approx(
+        studentized_range.ppf(0.95, MOST + 3, np.inf) / np.sqrt(2) * np.sqrt((MOST + 3) * (MOST + 4) / 72)
+    )
+    assert "the last 3 were not paired" in section(found)[-1]
+    assert "not paired" not in section(compare_many(blocks(values[:, :MOST])))[-1]
+
+
+@pytest.mark.parametrize("digits", [1, 9])
+def test_nemenyi_is_that_of_scikit_posthocs(digits):
+    values = np.random.default_rng(4).normal(size=(9, 6)).round(digits)
+    found = compare_many(blocks(values))
+    wanted = posthoc_nemenyi_friedman(values).to_numpy()
+    for a, b, p in found.pairs[["a", "b", "p_nemenyi"]].itertuples(index=False):
+        assert p == pytest.approx(wanted[int(a[1]), int(b[1])], abs=1e-6)
+
+
+def test_pairs_together_are_pairs_alone():
+    """With ties and zeros, pairs that are all zero among them, of few blocks and of many."""
+    rng = np.random.default_rng(8)
+    for count in (8, 60):
+        together = rng.integers(-2, 3, (count, 40)).astype(float)
+        together[:, ::7] = 0
+        p, effect = signed_rank(together)
+        assert [*zip(p, effect, strict=True)] == [one_pair(own) for own in together.T]
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 7)])
+def test_levels_are_in_order_and_rounding_makes_none(shape):
+    values = np.random.default_rng(1).integers(0, 4, shape).astype(float)
+    found = levels(values + np.random.default_rng(2).uniform(0, 1e-10, shape), 1e-9)
+    wanted = np.array([np.unique(row, return_inverse=True)[1] for row in np.atleast_2d(values)])
+    assert (found == wanted.reshape(shape)).all()
+    assert levels(np.zeros(0), 1e-9).shape == (0,)

@@ -283,7 +283,7 @@ def filled(folder, keys=("k1", "k2", "k3")):
                 "agreement", key, {"method": "a", "other": "b", "value": 1 / 3, "seconds": i, "rows": 5}
             )
         else:
-            write(ledger, key, value=1 / 3, skill=float("nan"), seconds=float(i))
+            write(ledger, key, method=key, value=1 / 3, skill=float("nan"), seconds=float(i))
     ledger.write("models", "u", {"model": "m", "quality": 2 / 3, "learned": True, "seed": 0})
     ledger.write("costs", "c", {"method": "a", "seconds": 0.1, "seconds_per_row": 0.1, "seed": 0})
     ledger.export()
@@ -386,3 +386,68 @@ def test_a_table_older_than_the_seeds_of_models_and_methods_has_the_first(tmp_pa
     assert found.filter(like="_seed").eq(0).all(axis=None)
     assert set(found) == set(COLUMNS[name])
     assert "skill_error" not in found or found["skill_error"].isna().all()
+
+
+PLACES = {
+    "dataset": "d",
+    "parameters": "p",
+    "noise": "n",
+    "model": "m",
+    "method": "a",
+    "other": "b",
+    "metric": "u",
+}
+
+
+def exported(folder, name, **columns):
+    """A table of two cells with a number in every place of one, and these columns."""
+    frame = pd.DataFrame({c: PLACES.get(c, 1) for c in COLUMNS[name]}, index=[0, 1]).assign(seed=[0, 1])
+    frame.assign(**columns)[list(COLUMNS[name])].to_csv(folder / f"{name}.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "allowed"),
+    [
+        *(("scores", "value", "much", "a number"), ("scores", "rows", "many", "a number")),
+        *(("scores", "skill", "inf", "a finite number"), ("scores", "skill", "-inf", "a finite number")),
+        *(("scores", "seed", "one", "a whole number"), ("scores", "seed", "1.5", "a whole number")),
+        *(("scores", "model_seed", "", "a whole number"), ("models", "seed", "True", "a whole number")),
+        *(("models", "quality", "good", "a number"), ("costs", "seconds_per_row", "fast", "a number")),
+        *(("costs", "control", "yes", "a number"), ("agreement", "skill", "x\ny", "a finite number")),
+        *(("metrics", "best", "high", "a number"), ("metrics", "worst", "low", "a number")),
+        ("reliance", "share", "half", "a number"),
+    ],
+)
+def test_what_is_no_number_where_one_should_be_is_named(tmp_path, name, column, value, allowed):
+    exported(tmp_path, name, **{column: ["1", value]})
+    with pytest.raises(AssayError) as caught:
+        read_table(tmp_path, name)
+    text = str(caught.value)
+    assert all(word in text for word in (f"{name}.csv", f"column {column!r}", repr(value), "row 2", allowed))
+    assert text.endswith("; make it again with `report`.")
+    assert "\n" not in text
+
+
+def test_numbers_may_lack_and_bounds_may_be_infinite(tmp_path):
+    exported(
+        tmp_path, "scores", skill=["", "0.5"], rows=["", "3"], seed=["0", "1.0"], skill_error=["inf", ""]
+    )
+    found = read_table(tmp_path, "scores")
+    assert found["skill"].isna().tolist() == [True, False]
+    assert found["rows"].isna().tolist() == [True, False]
+    assert found["seed"].dtype == "int64"
+    exported(tmp_path, "metrics", best=["inf", "1"], family=["1", "2"])
+    assert read_table(tmp_path, "metrics")["best"].tolist() == [float("inf"), 1]
+    assert read_table(tmp_path, "metrics")["family"].tolist() == ["1", "2"]  # a word is a word
+
+
+@pytest.mark.parametrize("name", ["scores", "agreement", "models"])
+def test_one_cell_in_two_rows_is_refused_by_name(tmp_path, name):
+    exported(tmp_path, name)
+    assert len(read_table(tmp_path, name)) == 2
+    exported(tmp_path, name, seed=[7, 7], version=["1", "2"])
+    with pytest.raises(
+        AssayError, match=r"has 1 cells twice, the first is dataset=d .*seed=7.*; make it"
+    ) as caught:
+        read_table(tmp_path, name)
+    assert f"{name}.csv" in str(caught.value)
