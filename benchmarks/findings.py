@@ -9,6 +9,7 @@ import pandas as pd
 from . import accord, breakdown, manifest, profiles, shortcuts, variance
 from . import leaderboard as lead
 from . import trust as trusting
+from .controls import controls
 from .errorsplit import error_split
 from .leaderboard import Tables
 from .overview import overview
@@ -82,7 +83,7 @@ def find(folder: Path) -> Findings:
         made=made,
         boards=boards,
         pairs=pairs,
-        significance=compare_many(blocks.drop(columns=lead.controls(tables.costs), errors="ignore")),
+        significance=compare_many(blocks.drop(columns=controls(tables.costs), errors="ignore")),
         profiles=profiles.performance_profile(blocks),
         iqm=profiles.interquartile_mean(blocks),
         curves=breakdown.curves(scores),
@@ -91,7 +92,7 @@ def find(folder: Path) -> Findings:
         trust=trusted,
         shortcuts=shortcuts.answers(tables),
         variance=variance.variance(scores),
-        errors=error_split(scores, lead.controls(tables.costs)),
+        errors=error_split(scores, controls(tables.costs)),
         overview=overview(tables, boards["overall"], pairs, fallen, trusted),
     )
 

@@ -10,6 +10,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from . import stats
+from .controls import controls
 from .intervals import Sample, drawn, draws, estimates, rank_interval
 from .store import GROUP_ACCURACY
 
@@ -176,11 +177,6 @@ def _of_dataset(tables: Tables, name: str) -> Tables:
     frames = {frame: getattr(tables, frame) for frame in names}
     own = {key: frame[frame["dataset"] == name] for key, frame in frames.items() if len(frame)}
     return replace(tables, **own)
-
-
-def controls(costs: pd.DataFrame) -> set[str]:
-    """The methods that cannot know the model."""
-    return set(costs.loc[pd.to_numeric(costs["control"], errors="coerce") == 1, "method"])
 
 
 def _agreement(agreement: pd.DataFrame, controls: set[str]) -> pd.DataFrame:

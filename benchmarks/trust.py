@@ -11,6 +11,7 @@ from jaxtyping import Float
 from scipy.stats import kendalltau
 
 from . import leaderboard as lead
+from .controls import controls
 from .registry import AssayError, near_miss
 from .stats import levels
 from .store import read_table, write_atomically
@@ -91,7 +92,7 @@ def trust(scores: pd.DataFrame, metrics: pd.DataFrame, costs: pd.DataFrame) -> T
 
 def _controls(costs: pd.DataFrame) -> set[str]:
     """The methods that cannot know the model; `random` is one even where the table does not say."""
-    return {RANDOM} | (lead.controls(costs) if "control" in costs else set())
+    return {RANDOM} | (controls(costs) if "control" in costs else set())
 
 
 def _truth(wide: pd.DataFrame) -> pd.DataFrame:

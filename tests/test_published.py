@@ -102,7 +102,7 @@ def test_the_committed_trust_follows_from_the_committed_scores():
 def test_every_metric_has_scores_in_a_committed_table():
     """With some parameters."""
     scored = set()
-    for suite in ("metrics", "quick", "vision", "audio", "spurious", "games", "end_tasks"):
+    for suite in ("metrics", "quick", "vision", "audio", "spurious", "games", "end_tasks", "splits"):
         scores = read_table(QUICK.parent / suite, "scores")
         assert "failed" not in set(scores["status"]), suite
         scored |= {text.partition("[")[0] for text in scores.loc[scores["value"].notna(), "metric"]}
