@@ -44,9 +44,10 @@ class Submission:
     def told(self) -> str:
         """What the user is told."""
         row = self.row
+        best = f"best is {row['best method']} with mean skill {row['mean skill']}"
         first = (
-            f"added to {self.board}: {row['suite']} by {row['by']}, {row['cells']} cells, best is "
-            f"{row['best method']} with mean skill {row['mean skill']}."
+            f"added to {self.board}: {row['suite']} by {row['by']}, {row['cells']} cells, "
+            f"{best if row['mean skill'] else 'in which no method has a skill'}."
         )
         return "\n".join([first, *(f"Note: {note}" for note in self.notes)])
 
