@@ -9,6 +9,7 @@ from jaxtyping import Float
 from scipy.stats import f as fisher
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
+from .intervals import holm
 from .leaderboard import PROBLEM, markdown_table
 from .stats import LEVEL, SAME, levels
 
@@ -120,8 +121,6 @@ def _pairs(values: Float[np.ndarray, "n k"], ranks: "pd.Series[float]") -> pd.Da
 
     values: of the `MOST` best of them, in the order of the mean ranks.
     """
-    from statsmodels.stats.multitest import multipletests  # takes a second to import
-
     names = ranks.index.to_numpy()
     a, b = np.triu_indices(values.shape[1], 1)
     difference = values[:, a] - values[:, b]
@@ -130,7 +129,7 @@ def _pairs(values: Float[np.ndarray, "n k"], ranks: "pd.Series[float]") -> pd.Da
     pairs = pd.DataFrame({"a": names[a], "b": names[b], "wins": wins})
     pairs["ties"], pairs["losses"] = len(values) - wins - losses, losses
     pairs["rank_biserial"], pairs["p_wilcoxon"] = effect, p
-    pairs["p_holm"] = multipletests(p, method="holm")[1]
+    pairs["p_holm"] = holm(p)
     apart, place = np.unique((ranks.to_numpy()[b] - ranks.to_numpy()[a]).round(9), return_inverse=True)
     unit = np.sqrt(len(ranks) * (len(ranks) + 1) / (12 * len(values)))
     pairs["p_nemenyi"] = studentized_range.sf(apart / unit, len(ranks), np.inf)[place]
