@@ -102,13 +102,17 @@ def _difference(a: _Side, b: _Side) -> dict[str, Any]:
     paired = bool(len(pairs)) and (_replicated(a.of(at_a)) or not (_replicated(a) and _replicated(b)))
     if paired:
         a, b = a.of(at_a), b.of(at_b)
+    # a place with one seed has a noise that nobody knows, and may be one that is seldom scored
+    often = np.intersect1d(_repeated(a.place), _repeated(b.place))
+    if len(often):
+        a, b = (side.of(np.isin(side.place, often)) for side in (a, b))
     (mean_a, noise_a), (mean_b, noise_b) = a.mean(a.value), b.mean(b.value)
     noise = a.mean(b.value - a.value)[1] if paired else noise_a.beside(noise_b)
     spread, difference = noise.spread(), mean_b - mean_a
     known = paired or (_replicated(a) and _replicated(b))  # else the noise of one side would pass for none
     half = float(half_width(spread)[0]) if known else np.nan
     return {
-        "cells": len(pairs) if paired else len(shared),
+        "cells": len(a.place) if paired else len(often) or len(shared),
         "pairing": "cell by cell" if paired else "other seeds",
         "a": mean_a,
         "b": mean_b,
@@ -119,6 +123,12 @@ def _difference(a: _Side, b: _Side) -> dict[str, Any]:
         "visible": float(visible(spread)[0]) if known else np.nan,
         "why": FEWEST if np.isnan(half) else "",
     }
+
+
+def _repeated(place: Rows) -> Rows:
+    """Those that stand there twice or more."""
+    names, counts = np.unique(place, return_counts=True)
+    return names[counts > 1]
 
 
 def _replicated(side: _Side) -> bool:
