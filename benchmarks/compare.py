@@ -10,6 +10,7 @@ import pandas as pd
 from . import leaderboard as lead
 from . import manifest
 from .differences import KEY, PLACE, moved
+from .findings import read_scores
 from .provenance import settings as settings_of
 from .provenance import versions
 from .registry import AssayError
@@ -77,9 +78,9 @@ def compare(first: Path, second: Path) -> Comparison:
         AssayError: one of them holds no results, or they share nothing.
     """
     a, b = (table(path) for path in (first, second))
-    made = [manifest.read(path if path.is_dir() else path.parent) for path in (first, second)]
+    made = [manifest.read(folder_of(path)) for path in (first, second)]
     settings = pd.concat([versions(a, b), settings_of(*made)], ignore_index=True)
-    facts = [read_table(path if path.is_dir() else path.parent, "metrics") for path in (first, second)]
+    facts = [read_table(folder_of(path), "metrics") for path in (first, second)]
     unscaled = set(a.loc[a["skill"].isna() & a["value"].notna(), "metric"]) - set(
         a.loc[a["skill"].notna(), "metric"]
     )
@@ -88,24 +89,23 @@ def compare(first: Path, second: Path) -> Comparison:
     return Comparison(str(first), str(second), methods, metrics, _only(a, b), settings)
 
 
+def folder_of(path: Path) -> Path:
+    """The results folder that is meant, or that the file lies in."""
+    return path if path.is_dir() else path.parent
+
+
 def table(path: Path) -> pd.DataFrame:
     """The scores of a results folder, or of a scores.csv wherever it lies.
 
     Raises:
         AssayError: there are none.
     """
-    folder = path if path.is_dir() else path.parent
     if not path.is_dir() and not (path.is_file() and path.name in {"scores.csv", "scores.csv.gz"}):
         raise AssayError(
             f"there are no results at {str(path)!r}; give a results folder, or a file called scores.csv or "
             "scores.csv.gz."
         )
-    scores = read_table(folder, "scores")
-    if scores.empty:
-        raise AssayError(
-            f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
-        )
-    return scores
+    return read_scores(folder_of(path))
 
 
 def _directions(facts: pd.DataFrame, metrics: Iterable[str]) -> dict[str, int]:
@@ -114,19 +114,17 @@ def _directions(facts: pd.DataFrame, metrics: Iterable[str]) -> dict[str, int]:
     What the folders do not say is asked of the installed metrics.
     """
     known = facts.drop_duplicates("metric")
-    ends = zip(known["metric"], known["best"].astype(float), known["worst"].astype(float), strict=True)
-    found = {metric: int(best > worst) - int(best < worst) for metric, best, worst in ends}
-    lacking = [metric for metric in metrics if metric not in found]
+    declared = zip(known["best"].astype(float), known["worst"].astype(float), strict=True)
+    ends: dict[str, tuple[float, float]] = dict(zip(known["metric"], declared, strict=True))
+    lacking = [metric for metric in metrics if metric not in ends]
     if lacking:
         from .plugin import METRICS  # torch waits until it is needed
         from .runner import load_plugins
 
         load_plugins()
-        installed = {plugin.name: plugin.facts for plugin in METRICS}
-        for metric in lacking:
-            own = installed.get(metric.partition("[")[0], {"best": 0, "worst": 0})
-            found[metric] = int(own["best"] > own["worst"]) - int(own["best"] < own["worst"])
-    return found
+        installed = {plugin.name: (plugin.facts["best"], plugin.facts["worst"]) for plugin in METRICS}
+        ends |= {metric: installed.get(metric.partition("[")[0], (0, 0)) for metric in lacking}
+    return {metric: int(best > worst) - int(best < worst) for metric, (best, worst) in ends.items()}
 
 
 def _only(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import pandas as pd
 
 from . import leaderboard as lead
 from .compare import Comparison
-from .registry import AssayError
+from .html import environment, template
 from .store import write_atomically
+from .writing import writing
 
 LONGEST = 70  # letters of a setting's value
 MOVED = ("better", "worse", "higher", "lower")
@@ -99,15 +99,9 @@ def tidy(found: Sequence[Comparison]) -> pd.DataFrame:
 
 def html(found: Sequence[Comparison]) -> str:
     """One page that needs nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    folder = resources.files(f"{__package__}.templates")
-    loader = PackageLoader(str(__package__), "templates")
-    page = Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(
-        "comparison.html"
-    )
+    page = environment().get_template("comparison.html")
     return page.render(
-        style=folder.joinpath("report.css").read_text(encoding="utf-8"),
+        style=template("report.css"),
         how=HOW_TO_READ,
         parts=[
             {"one": one, "says": summary(one), "rows": _marks(one), "sections": sections(one)}
@@ -134,12 +128,7 @@ def write(found: Sequence[Comparison], out: Path) -> None:
     Raises:
         AssayError: it cannot be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         write_atomically(out / "comparison.csv", tidy(found).to_csv(index=False))
         write_atomically(out / "comparison.md", markdown(found))
         write_atomically(out / "comparison.html", html(found))
-    except OSError as error:
-        raise AssayError(
-            f"folder {str(out)!r} cannot be written ({error.strerror}); give another with --out."
-        ) from None

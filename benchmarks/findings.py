@@ -19,7 +19,7 @@ from .significance import Significance, compare_many
 from .store import read_table
 from .trust import Trust
 
-READ = ("scores", "agreement", "models", "costs", "metrics", "reliance", "problems")
+BESIDE = ("agreement", "models", "costs", "metrics", "reliance", "problems")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,28 @@ class Findings:
     errors: pd.DataFrame = field(default_factory=pd.DataFrame)
     overview: list[str] = field(default_factory=list)
 
+    @property
+    def board(self) -> pd.DataFrame:
+        """All leaderboards, one below the other, with the scope of each in front."""
+        parts = [board.assign(scope=scope) for scope, board in self.boards.items()]
+        whole = pd.concat(parts, ignore_index=True)
+        whole.insert(0, "scope", whole.pop("scope"))
+        return whole
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """The scores of a results folder.
+
+    Raises:
+        AssayError: there are none, or they cannot be read.
+    """
+    scores = read_table(folder, "scores")
+    if scores.empty:
+        raise AssayError(
+            f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
+        )
+    return scores
+
 
 def load(folder: Path) -> Tables:
     """The tables of a results folder; nothing in it is changed.
@@ -58,12 +80,7 @@ def load(folder: Path) -> Tables:
     Raises:
         AssayError: there are none, or they cannot be read.
     """
-    tables = Tables(*(read_table(folder, name) for name in READ))
-    if tables.scores.empty:
-        raise AssayError(
-            f"results folder {str(folder)!r} has no finished cell; give a folder that a run has written to."
-        )
-    return tables
+    return Tables(read_scores(folder), *(read_table(folder, name) for name in BESIDE))
 
 
 def find(folder: Path) -> Findings:
@@ -73,7 +90,7 @@ def find(folder: Path) -> Findings:
         AssayError: they cannot be read.
     """
     tables, made = load(folder), manifest.read(folder)
-    scores = tables.scores
+    scores, known = tables.scores, controls(tables.costs)
     boards, pairs, blocks = lead.leaderboards(tables), every_two(scores), lead.blocks(scores)
     fallen, trusted = breakdown.breakdowns(scores), _trust(tables)
     return Findings(
@@ -83,7 +100,7 @@ def find(folder: Path) -> Findings:
         made=made,
         boards=boards,
         pairs=pairs,
-        significance=compare_many(blocks.drop(columns=controls(tables.costs), errors="ignore")),
+        significance=compare_many(blocks.drop(columns=known, errors="ignore")),
         profiles=profiles.performance_profile(blocks),
         iqm=profiles.interquartile_mean(blocks),
         curves=breakdown.curves(scores),
@@ -92,7 +109,7 @@ def find(folder: Path) -> Findings:
         trust=trusted,
         shortcuts=shortcuts.answers(tables),
         variance=variance.variance(scores),
-        errors=error_split(scores, controls(tables.costs)),
+        errors=error_split(scores, known),
         overview=overview(tables, boards["overall"], pairs, fallen, trusted),
     )
 

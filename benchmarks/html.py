@@ -51,7 +51,7 @@ def render(found: Findings) -> str:
         "charts": {name: _chart(chart) for name, chart in drawn.items()},
         "tables": {name: _columns(frame) for name, frame in tables.items()},
     }
-    page = _environment().get_template("report.html")
+    page = environment().get_template("report.html")
     return page.render(
         name=found.name,
         title=str(mapping(found.made, "config").get("title", "")),
@@ -68,21 +68,23 @@ def render(found: Findings) -> str:
         bibtex=bibtex(found.name, found.made),
         how={"trust": trust.HOW_TO_READ, "breakdowns": breakdown.HOW_TO_READ.replace("`", "")},
         data=_safe(payload.script(data)),
-        style=_safe(_read("report.css")),
-        script=_safe(_read("report.js")),
+        style=_safe(template("report.css")),
+        script=_safe(template("report.js")),
         bundle=_safe(_bundle()),
     )
 
 
 @cache
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Of our pages: whatever is shown is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     options: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     return Environment(autoescape=True, loader=FileSystemLoader(TEMPLATES), **options)
 
 
-def _read(name: str) -> str:
+def template(name: str) -> str:
+    """A file of the pages as text."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 

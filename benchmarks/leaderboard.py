@@ -75,6 +75,11 @@ def shared(wide: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[common, ranked]
 
 
+def shared_cells(scores: pd.DataFrame) -> pd.DataFrame:
+    """Skill of the ranked methods on the cells that methods are ranked by."""
+    return shared(skills(scores, judge(scores)))
+
+
 def sample(common: pd.DataFrame) -> Sample:
     """The draws behind cells that all methods (columns) have, with where they belong in the index."""
     where = common.index.to_frame(index=False)
@@ -84,8 +89,7 @@ def sample(common: pd.DataFrame) -> Sample:
 
 def blocks(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean skill of every ranked method (columns) on every draw (rows), over the cells that all share."""
-    common = shared(skills(scores, judge(scores)))
-    return common.groupby(level=[*PROBLEM, "seed"], sort=False).mean()
+    return shared_cells(scores).groupby(level=[*PROBLEM, "seed"], sort=False).mean()
 
 
 def summary(wide: pd.DataFrame, scope: str) -> pd.DataFrame:

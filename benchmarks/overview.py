@@ -23,10 +23,10 @@ def overview(
         return ["Nothing here has a skill by which methods could be ranked: see the values by metric."]
     if real.empty:
         return ["All ranked methods are controls, which cannot know the model: run others."]
-    known = set(real["method"])
+    common, known = lead.shared_cells(tables.scores), set(real["method"])
     own = pairs[pairs["a"].isin(known) & pairs["b"].isin(known)]
-    parts = [_best(real, own), _models(tables.scores, real), _broken(breakdowns, known)]
-    parts += [_distrusted(trust), _controls(ranked), _promises(real), _behind(tables.scores, board, own)]
+    parts = [_best(real, own), _models(common, real), _broken(breakdowns, known)]
+    parts += [_distrusted(trust), _controls(ranked), _promises(real), _behind(tables.scores, common, own)]
     return [sentence for sentence in parts if sentence]
 
 
@@ -58,9 +58,8 @@ def _names(names: list[str]) -> str:
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
-def _models(scores: pd.DataFrame, real: pd.DataFrame) -> str:
+def _models(common: pd.DataFrame, real: pd.DataFrame) -> str:
     """Whether it is the model or the method that matters, on the problems that several models have."""
-    common = lead.shared(lead.skills(scores, lead.judge(scores)))
     by_model = common[list(real["method"])].mean(axis=1).unstack("model")
     often = by_model.notna().groupby(level=lead.CLUSTER).any().mean()
     by_model = by_model.loc[:, often >= USUAL].dropna()
@@ -136,16 +135,14 @@ def _promises(real: pd.DataFrame) -> str:
     return f"A promise is broken by {_names(broken)}: see the notes." if broken else ""
 
 
-def _behind(scores: pd.DataFrame, board: pd.DataFrame, pairs: pd.DataFrame) -> str:
+def _behind(scores: pd.DataFrame, common: pd.DataFrame, pairs: pd.DataFrame) -> str:
     """What all of this rests on."""
-    common = lead.shared(lead.skills(scores, lead.judge(scores)))
     where = common.index.to_frame(index=False)
     counts = [len(where.drop_duplicates(columns)) for columns in (lead.CLUSTER, lead.PROBLEM, ["seed"])]
     failed = int((scores["status"] == "failed").sum())
     names = ("problem", "condition", "seed")
     drawn = ", ".join(_count(count, name) for count, name in zip(counts, names, strict=True))
-    ranked = int(board["rank"].notna().sum())
-    text = f"This rests on {len(common):,} cells that all {ranked} ranked methods share: {drawn}"
+    text = f"This rests on {len(common):,} cells that all {len(common.columns)} ranked methods share: {drawn}"
     seen = pairs["visible"].median() if len(pairs) else np.nan
     if pd.notna(seen):
         text += f"; a difference of {seen:.3f} between two methods would be seen here in four runs of five"

@@ -11,7 +11,7 @@ PAIR = ("a", "b", "difference", "low", "high", "better", "low_like", "high_like"
 
 def pairs(scores: pd.DataFrame) -> pd.DataFrame:
     """Every two ranked methods, the better first: by how much, and how sure that is, on these problems."""
-    common = lead.shared(lead.skills(scores, lead.judge(scores)))
+    common = lead.shared_cells(scores)
     if common.empty:
         return pd.DataFrame(columns=[*PAIR])
     whole = lead.sample(common)

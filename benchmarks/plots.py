@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from . import curveplots, palette, rankplots
 from .findings import Findings
-from .registry import AssayError
+from .writing import writing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,17 +35,13 @@ def draw(found: Findings, folder: Path) -> list[Path]:
         AssayError: they cannot be written.
     """
     target = folder / FOLDER
-    try:
-        target.mkdir(parents=True, exist_ok=True)
+    with writing(target):
         with palette.style():
             written = [palette.save(made, target / f"{name}.png") for name, made in _figures(found)]
         for old in target.glob("*.png"):
             ours = old.stem in WHOLE or old.stem.startswith(tuple(f"{kind}-" for kind in BY_PROBLEM))
             if ours and old not in written:
                 old.unlink()
-    except OSError as error:
-        why = f"cannot be written ({error.strerror}); give another with --out."
-        raise AssayError(f"folder {str(target)!r} {why}") from None
     return written
 
 

@@ -1,5 +1,6 @@
 """The commands that read results: report, trust, compare, merge, submit."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,22 +66,18 @@ def _exported(found: "Findings", wanted: dict[str, bool], folder: Path) -> list[
     """Write what is wanted; the files."""
     from . import html, latex, plots, results
     from .store import write_atomically
+    from .writing import writing
 
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         if wanted["html"]:
             written.append(folder / "report.html")
             html.write(found, written[-1])
         if wanted["latex"]:
             written.append(folder / "leaderboard.tex")
             write_atomically(written[-1], latex.latex(found))
-        written += results.csv(found, folder / "tables") if wanted["csv"] else []
-        written += plots.draw(found, folder) if wanted["png"] else []
-    except OSError as error:
-        raise AssayError(
-            f"folder {str(folder)!r} cannot be written ({error.strerror}); give another with --out."
-        ) from None
+    written += results.csv(found, folder / "tables") if wanted["csv"] else []
+    written += plots.draw(found, folder) if wanted["png"] else []
     return written
 
 
@@ -100,7 +97,7 @@ def show_board(screen: "Console", found: "Findings", folder: Path) -> None:
     )
     if (folder / "gallery.png").is_file():
         screen.out(f"Pictures of what the methods saw: {folder / 'gallery.png'}")
-    screen.out(f"All of it on one page, with charts: {program()} report {folder} --html")
+    screen.out(f"All of it on one page, with charts: {program()} report {shlex.quote(str(folder))} --html")
 
 
 @app.command()
@@ -168,7 +165,7 @@ def compare(
             if len(frame):
                 show(screen, frame, title)
         screen.out(f"\n{comparison.summary(shown)}", highlight=False)
-    target = out or (folders[-1] if folders[-1].is_dir() else folders[-1].parent)
+    target = out or comparing.folder_of(folders[-1])
     comparison.write(found, target)
     screen.out(f"\nTables: {target / 'comparison.md'}, comparison.csv, comparison.html")
     worse = dict.fromkeys(m for one in found for name, delta in limits for m in one.regressions(name, delta))
@@ -193,11 +190,12 @@ def _limit(text: str) -> tuple[str, float]:
 
 def _baseline(given: str, other: Path) -> Path:
     """The folder that all are compared with."""
+    from .compare import folder_of
     from .manifest import read
 
     if given != "reference":
         return Path(given)
-    suite = str(read(other if other.is_dir() else other.parent).get("suite", ""))
+    suite = str(read(folder_of(other)).get("suite", ""))
     known = sorted(p.name for p in REFERENCE.iterdir() if p.is_dir()) if REFERENCE.is_dir() else []
     if suite not in known:
         raise AssayError(

@@ -60,10 +60,7 @@ def write(folder: Path) -> Findings:
             ledger.close()
         seal(folder)
     found = find(folder)
-    boards = [board.assign(scope=scope) for scope, board in found.boards.items()]
-    frame = pd.concat(boards, ignore_index=True)
-    frame.insert(0, "scope", frame.pop("scope"))
-    write_atomically(folder / "leaderboard.csv", frame.to_csv(index=False))
+    write_atomically(folder / "leaderboard.csv", found.board.to_csv(index=False))
     write_atomically(folder / "leaderboard.md", markdown(found))
     if len(found.tables.agreement):
         matrices = accord.agreement_matrices(found.tables.agreement)

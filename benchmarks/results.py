@@ -15,6 +15,7 @@ from .leaderboard import Tables
 from .registry import AssayError, near_miss
 from .spec import parse
 from .store import COLUMNS, write_atomically
+from .writing import writing
 
 BY = {  # what a leaderboard can be taken apart by: the columns that say which block a row is of
     "noise": ["dataset", "noise"],  # a level of one dataset is none of another
@@ -120,12 +121,9 @@ def _blocks(wide: pd.DataFrame, by: str) -> list[tuple[tuple[str, ...], pd.DataF
 
 def frames(found: Findings) -> dict[str, pd.DataFrame]:
     """Every table behind the report that has rows, by the name of its file; none is one of the ledger's."""
-    boards = [board.assign(scope=scope) for scope, board in found.boards.items()]
-    whole = pd.concat(boards, ignore_index=True)
-    whole.insert(0, "scope", whole.pop("scope"))
     mine = Results(found.folder, found.tables)
     made = {
-        "leaderboard": whole,
+        "leaderboard": found.board,
         **{f"leaderboard_by_{by}": mine.leaderboard(by) for by in ("noise", "model", "metric")},
         "pairs": found.pairs,
         **_tests(found),
@@ -168,12 +166,8 @@ def csv(found: Findings, folder: Path) -> list[Path]:
         AssayError: they cannot be written.
     """
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         for name, frame in frames(found).items():
             written.append(folder / f"{name}.csv")
             write_atomically(written[-1], frame.to_csv(index=False))
-    except OSError as error:
-        why = f"cannot be written ({error.strerror}); give another with --out."
-        raise AssayError(f"folder {str(folder)!r} {why}") from None
     return written

@@ -15,6 +15,7 @@ from .controls import controls
 from .registry import AssayError, near_miss
 from .stats import levels
 from .store import read_table, write_atomically
+from .writing import writing
 
 UNIT = [*lead.PROBLEM, "model", "seed", "model_seed", "method_seed"]
 NOT_ASKED = (lead.RANKED_BY, "agreement", "reliance", "error split")  # families; all others are asked
@@ -278,10 +279,6 @@ def write(found: Trust, folder: Path) -> None:
     Raises:
         AssayError: they cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         write_atomically(folder / "trust.csv", tidy(found).to_csv(index=False))
         write_atomically(folder / "trust.md", markdown(found))
-    except OSError as error:
-        why = f"cannot be written ({error.strerror}); give another with --out."
-        raise AssayError(f"folder {str(folder)!r} {why}") from None

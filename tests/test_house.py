@@ -24,10 +24,10 @@ LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where t
     "scoring evaluation",
     "many": "workers store runner frozen",
     "their checks": "linear_task network_task promises metric_tasks soundness checks",
-    "tables": "controls intervals leaderboard pairs significance profiles breakdown accord estimators trust "
-    "detection shortcuts variance errorsplit overview manifest findings page gallery report provenance "
-    "differences compare comparison payload diagrams charts html palette rankplots curveplots plots latex "
-    "results suite_union merge vetting submit",
+    "tables": "writing controls intervals leaderboard pairs significance profiles breakdown accord "
+    "estimators trust detection shortcuts variance errorsplit overview manifest findings page gallery "
+    "report provenance differences compare payload diagrams charts html comparison palette rankplots "
+    "curveplots plots latex results suite_union merge vetting submit",
     "the terminal": "listing scaffold screen terminal reading cli",
 }
 ORDER = " ".join(LAYERS.values()).split()
