@@ -89,9 +89,9 @@ def run(
     os.environ["ASSAY_DEVICE"] = device  # workers inherit it
     if jobs > 1:
         warm_up(suites.modules(chosen))
-    from . import runner
+    from . import loading
 
-    chosen = _with_plugins(chosen, runner.load_plugins(plugin or []), given)
+    chosen = _with_plugins(chosen, loading.load_plugins(plugin or []), given)
     asked = {"seeds": seeds, "first_seed": first_seed}
     numbers = {name: value for name, value in asked.items() if value is not None}
     chosen = chosen.model_copy(update=numbers)
@@ -124,7 +124,7 @@ def _folder_name(suite: str, given: dict[str, list[str]], numbers: dict[str, int
 def _execute(
     suite: "Suite", folder: Path, jobs: int, *, fresh: bool, files: list[Path], written: "Suite"
 ) -> None:
-    from . import grid, manifest, report, runner
+    from . import grid, manifest, report, runner, tasks
     from .store import Ledger
     from .terminal import progress
 
@@ -134,7 +134,7 @@ def _execute(
     try:
         words = ["assay", *sys.argv[1:]]
         made = manifest.begin(folder, suite, words, jobs, written=written, fresh=fresh)
-        left = sum(len(task.cells) for task in runner.missing(plan, ledger.done()))
+        left = sum(len(task.cells) for task in tasks.missing(plan, ledger.done()))
         total = sum(map(len, plan.values()))
         screen.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {jobs} jobs, into {folder}")
         with progress(screen, left) as reporter:
@@ -156,12 +156,12 @@ def list_(
     plugin: PluginFiles = None,
 ) -> None:
     """List what there is, and what is not available and why."""
-    from . import runner
+    from . import loading
     from .listing import compact, entries, shown
 
     if kind is not None and kind not in KINDS:
         raise AssayError(f"cannot list {kind!r}; give one of {', '.join(KINDS)}, or nothing for all.")
-    runner.load_plugins(plugin or [])
+    loading.load_plugins(plugin or [])
     screen = console()
     found = {k: entries(k) for k in KINDS if kind in {None, k}}
     if as_json:
@@ -180,7 +180,7 @@ def list_(
 def check(name_or_file: Annotated[str, typer.Argument(help="A plug-in's name, or your .py file.")]) -> None:
     """Run the plug-in checks, on ours or on yours."""
     from .checks import failures
-    from .runner import plugins_named
+    from .loading import plugins_named
 
     screen = console()
     wrong = 0

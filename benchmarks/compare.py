@@ -118,8 +118,8 @@ def _directions(facts: pd.DataFrame, metrics: Iterable[str]) -> dict[str, int]:
     ends: dict[str, tuple[float, float]] = dict(zip(known["metric"], declared, strict=True))
     lacking = [metric for metric in metrics if metric not in ends]
     if lacking:
+        from .loading import load_plugins
         from .plugin import METRICS  # torch waits until it is needed
-        from .runner import load_plugins
 
         load_plugins()
         installed = {plugin.name: (plugin.facts["best"], plugin.facts["worst"]) for plugin in METRICS}

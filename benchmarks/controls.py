@@ -14,8 +14,8 @@ def controls(costs: pd.DataFrame) -> set[str]:
 
 def installed(methods: Iterable[str]) -> set[str]:
     """Those of these methods, as in tables, that are installed as controls."""
+    from .loading import load_plugins
     from .plugin import METHODS  # torch waits until it is needed
-    from .runner import load_plugins
 
     load_plugins()
     known = {plugin.name for plugin in METHODS if plugin.facts["control"]}

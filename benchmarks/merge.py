@@ -9,12 +9,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from . import grid, manifest, runner
+from . import grid, loading, manifest, runner
 from .records import cost_key
 from .registry import AssayError
 from .store import ADDED, COLUMNS, MEASURED, TEXT, Ledger
 from .suite import Suite, load_suite, suite_names
 from .suite_union import MAY_DIFFER, joined_suite, with_seeds_of
+from .tasks import Plan
 
 COMPARED = ("scores", "agreement", "models", "reliance", "problems")  # numbers that a key decides to the bit
 WHERE = (
@@ -253,7 +254,7 @@ def _order(parts: Sequence[Part], suites: Sequence[Suite | None]) -> list[Key]:
 
     With them the agreement between methods of different parts, which only the last suite names.
     """
-    runner.load_plugins()
+    loading.load_plugins()
     plans = [_plan(suite) for suite in suites if suite is not None]
     planned = dict.fromkeys(key for part in parts for key in part.plan)
     planned |= dict.fromkeys(_across(plans[-1], planned))
@@ -261,14 +262,14 @@ def _order(parts: Sequence[Part], suites: Sequence[Suite | None]) -> list[Key]:
     return list(dict.fromkeys([*(key for key in known if key in planned), *planned]))
 
 
-def _plan(suite: Suite) -> runner.Plan:
+def _plan(suite: Suite) -> Plan:
     try:
         return grid.plan(suite)
     except AssayError:  # a plug-in of a file that is not given here: the parts' own order has to do
         return {}
 
 
-def _across(plan: runner.Plan, planned: Container[Key]) -> Iterator[Key]:
+def _across(plan: Plan, planned: Container[Key]) -> Iterator[Key]:
     """The pairs of two methods that are planned on the same unit, be it in two parts."""
     for cell in (cell for cells in plan.values() for cell in cells if cell.other is not None):
         two = (m for m in (cell.method, cell.other) if m is not None)

@@ -1,15 +1,10 @@
 """Runs what is missing from a results folder, here or in workers, and writes it down cell by cell."""
 
 import functools
-import importlib
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from .evaluation import run_unit
-from .grid import REGISTRIES, Cell, Unit
+from .grid import Cell, Unit
 from .problem import REGIONS
 from .records import (
     Record,
@@ -23,57 +18,11 @@ from .records import (
     reliance_key,
     scoring_key,
 )
-from .registry import AssayError, Plugin, load_file, near_miss
 from .spec import Setting
 from .store import Ledger
+from .tasks import Plan, Task, after_death, missing, prepare, run_task
 from .thumbnails import SEED
 from .workers import Pool, WorkerDied
-
-Plan: TypeAlias = Mapping[Unit, Sequence[Cell]]
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What is still missing of one unit."""
-
-    unit: Unit
-    cells: tuple[Cell, ...]
-
-
-def load_plugins(files: Sequence[Path] = ()) -> dict[str, list[str]]:
-    """Note all built-in and installed plug-ins, import the user's files, and name what these define."""
-    for kind, registry in REGISTRIES.items():
-        registry.discover(importlib.import_module(f"..{kind}s", __package__))
-    modules = [load_file(file).__name__ for file in files]
-    return {kind: [n for m in modules for n in r.defined_in(m)] for kind, r in REGISTRIES.items()}
-
-
-def plugins_named(name: str) -> list[Plugin[Any]]:
-    """The plug-ins, of any kind, that carry this name, or that this .py file defines.
-
-    Raises:
-        AssayError: there are none.
-    """
-    if name.endswith(".py"):
-        added = load_plugins([Path(name)])
-        found = [REGISTRIES[kind][n] for kind, names in added.items() for n in names]
-        if not found:
-            raise AssayError(
-                f"plug-in file {name!r} defines no plug-in; decorate its function with @method(...)."
-            )
-        return found
-    load_plugins()
-    found = [registry[name] for registry in REGISTRIES.values() if name in registry]
-    if not found:
-        known = [plugin.name for registry in REGISTRIES.values() for plugin in registry]
-        raise AssayError(f"no plug-in is called {name!r}.{near_miss(name, known)} Or give a .py file.")
-    return found
-
-
-def missing(plan: Plan, done: set[str]) -> list[Task]:
-    """The tasks that are left when the `done` cells need not be computed again."""
-    left = ((unit, tuple(c for c in cells if c.key not in done)) for unit, cells in plan.items())
-    return [Task(unit, cells) for unit, cells in left if cells]
 
 
 def run(plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = ()) -> Iterator[Record]:
@@ -124,7 +73,7 @@ def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterato
             yield from run_task(task)
         return
     waiting = list(tasks)
-    pool = Pool(run_task, functools.partial(_prepare, tuple(files)), jobs, _same_problem_first)
+    pool = Pool(run_task, functools.partial(prepare, tuple(files)), jobs, _same_problem_first)
     finished: set[str] = set()
     at: dict[Unit, str] = {}
     for task, record in pool.run(waiting):
@@ -138,26 +87,6 @@ def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterato
         else:
             at[task.unit] = record.method
         yield record
-
-
-def after_death(task: Task, finished: set[str], method: str) -> tuple[list[Cell], Task]:
-    """The cells that a worker's death costs, those of the method it was at, and the task that remains."""
-    cells = [cell for cell in task.cells if cell.key not in finished]
-    lost = [c for c in cells if method in {c.method.text, c.other.text if c.other else ""}]
-    if not method or not lost:
-        return cells, Task(task.unit, ())
-    return lost, Task(task.unit, tuple(c for c in cells if c not in lost))
-
-
-def run_task(task: Task) -> Iterable[Record]:
-    """The records of one task."""
-    return run_unit(task.unit, task.cells)
-
-
-def _prepare(files: Sequence[Path]) -> None:
-    """Make a fresh process ready: one thread, all plug-ins."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    load_plugins(files)
 
 
 def _same_problem_first(waiting: list[Task], last: Task | None, busy: list[Task]) -> Task:

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from . import runner
+from .loading import load_plugins
 from .plugin import METHODS
 from .registry import AssayError
 
@@ -19,7 +19,7 @@ def new_method(name: str) -> Path:
         raise AssayError(
             f"{name!r} cannot be a method's name; use small letters, digits and _, as in my_method."
         )
-    runner.load_plugins()
+    load_plugins()
     if name in METHODS:
         raise AssayError(f"a method is called {name!r} already; choose another name.")
     file = Path(__file__).resolve().parent.parent / "methods" / f"{name}.py"

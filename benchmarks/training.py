@@ -1,23 +1,21 @@
-"""The multi-layer perceptron, and the one training loop, with its two presets."""
+"""The multi-layer perceptron, and how networks are trained: two presets, and that of pictures and sound."""
 
-import copy
 import dataclasses
-import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
-from .device import device_of
+from .descent import BatchLoss, descended
+from .descent import Recipe as Recipe
+from .descent import loss_of as loss_of
+from .descent import plain_loss as plain_loss
 from .plugin import Problem
 
 Preset: TypeAlias = Literal["fast", "reference"]
 Activation: TypeAlias = Literal["gelu", "relu", "silu", "tanh", "softplus"]
 N = TypeVar("N", bound=nn.Module)
-BatchLoss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, x, y -> what training lessens
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -26,20 +24,6 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "softplus": nn.Softplus,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How long, how fast, with what restraint."""
-
-    lr: float
-    epochs: int
-    batch: int  # 0: all rows at once
-    weight_decay: float
-    one_cycle: bool
-    patience: int  # epochs without a better validation loss before stopping; 0: never stop, keep the last
-    least_steps: int  # small tables get more epochs, so that they too are fitted
-    standardise: bool = False  # train on columns and targets of mean 0 and deviation 1, then fold these away
 
 
 RECIPES: dict[Preset, Recipe] = {
@@ -74,7 +58,6 @@ LAID_OUT = Recipe(
     patience=12,
     least_steps=200,
 )
-BATCH = 256  # rows of the validation set that go through a network together
 
 
 def perceptron(
@@ -125,18 +108,6 @@ class Scales:
             linear[-1].bias.mul_(self.spread).add_(self.level)
 
 
-def loss_of(outputs: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy for class indices, squared error otherwise."""
-    if y.is_floating_point():
-        return functional.mse_loss(outputs.squeeze(1), y)
-    return functional.cross_entropy(outputs, y)
-
-
-def plain_loss(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The loss of a network's predictions of a batch."""
-    return loss_of(net(x), y)
-
-
 def fit(
     net: nn.Sequential, problem: Problem, rng: Generator, preset: Preset, loss: BatchLoss = plain_loss
 ) -> nn.Sequential:
@@ -166,58 +137,4 @@ def descend(net: N, problem: Problem, rng: Generator, recipe: Recipe, loss: Batc
 
     With patience the validation rows are held out, and the epoch of the least loss on them is kept.
     """
-    device = device_of(problem)
-    net.to(device)
-    held_out = recipe.patience > 0 and problem.n_validation > 0
-    rows = problem.train if held_out else slice(problem.n_train + problem.n_validation)
-    x, y = problem.x[rows], problem.y[rows]
-    best, best_loss, stale = copy.deepcopy(net.state_dict()), math.inf, 0
-    for _ in _epochs(net, x, y, recipe, rng, loss):
-        if not held_out:
-            continue
-        found = _validation_loss(net, problem, loss)
-        if found < best_loss:
-            best, best_loss, stale = copy.deepcopy(net.state_dict()), found, 0
-        else:
-            stale += 1
-        if stale >= recipe.patience:
-            break
-    if held_out:
-        net.load_state_dict(best)
-    net.zero_grad()  # sets them to None: a copy for every method need not carry them
-    return net.to("cpu").eval().requires_grad_(False)
-
-
-def _epochs(
-    net: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, rng: Generator, loss: BatchLoss
-) -> Iterator[None]:
-    """Yield after every epoch, with `net` one epoch better."""
-    device = next(net.parameters()).device
-    batch = min(recipe.batch or len(x), len(x))
-    steps = math.ceil(len(x) / batch)
-    epochs = max(recipe.epochs, math.ceil(recipe.least_steps / steps))
-    optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    schedule = None
-    if recipe.one_cycle:
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=epochs * steps)
-    for _ in range(epochs):
-        net.train()
-        order = torch.randperm(len(x), generator=rng) if steps > 1 else torch.arange(len(x))
-        for rows in order.split(batch):
-            optimiser.zero_grad()
-            loss(net, x[rows].to(device), y[rows].to(device)).backward()
-            optimiser.step()
-            if schedule is not None:
-                schedule.step()
-        yield
-
-
-def _validation_loss(net: nn.Module, problem: Problem, loss: BatchLoss) -> float:
-    """Loss on the held-out rows, with dropout off."""
-    device = next(net.parameters()).device
-    net.eval()
-    x, y = problem.x[problem.validation], problem.y[problem.validation]
-    batch = len(x) if x[0].numel() < BATCH else BATCH  # a table goes through at once
-    with torch.no_grad():
-        parts = zip(x.split(batch), y.split(batch), strict=True)
-        return sum(loss(net, xb.to(device), yb.to(device)).item() * (len(xb) / len(x)) for xb, yb in parts)
+    return descended(net, problem, rng, recipe, loss)

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 import pandas as pd
 import pydantic
 
-from . import grid, manifest, runner
+from . import grid, loading, manifest
 from .grid import REGISTRIES
 from .records import row_of
 from .registry import AssayError
@@ -51,7 +51,7 @@ def vetted(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """
     made = _made(folder)
     _check_tables(folder, made)
-    runner.load_plugins()
+    loading.load_plugins()
     return made, [*_check_versions(made), *_check_cells(folder, made)]
 
 

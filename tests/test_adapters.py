@@ -11,10 +11,10 @@ import torch
 
 from assay.benchmarks import adapters, checks
 from assay.benchmarks.explaining import explainer
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.network_task import network_case
 from assay.benchmarks.plugin import METHODS
 from assay.benchmarks.registry import AssayError, DuplicatePluginError, load_file
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
 from assay.benchmarks.terms import Estimand, words
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable
 from assay.benchmarks.promises import traces
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.transformer import (
     Attention,
     Block,

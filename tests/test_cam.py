@@ -12,10 +12,10 @@ from torch.nn import functional
 from assay.benchmarks import perturb
 from assay.benchmarks.explaining import explainer
 from assay.benchmarks.layermaps import activations_of, layer_maps, over_channels
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.metering import counted
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable, Note
 from assay.benchmarks.promises import traces
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
 
 torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from assay.benchmarks import cli
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS
-from assay.benchmarks.runner import load_plugins
 
 PROBLEM = "symbolic[function=[11,14],columns=5,rows=500,explained=10]"
 TINY = ["run", "smoke", "--dataset", PROBLEM, "--model", "linear", "--model", "oracle", "--jobs", "1"]

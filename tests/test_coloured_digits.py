@@ -7,10 +7,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS, MODELS
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from assay.benchmarks import drawing
 from assay.benchmarks.association import associated
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS, MODELS
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -12,8 +12,8 @@ import scipy.stats
 import torch
 
 from assay.benchmarks.gaussian import DECAY, SINE, SIZE, SQUARE, Additive, slope, steps
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, METRICS, Case, NotApplicable
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.truth import exact_attribution
 from assay.benchmarks.yardstick import Aim, Yardstick
 from assay.datasets.correlated_tabular import correlated_tabular

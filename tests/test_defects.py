@@ -19,9 +19,9 @@ import torch
 
 from assay.benchmarks.evaluation import draw
 from assay.benchmarks.grid import expand
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import Case
 from assay.benchmarks.randomness import rng_for
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.truth import exact_attribution
 from assay.benchmarks.yardstick import Aim, Yardstick
 

@@ -8,8 +8,8 @@ from assay.benchmarks import device, evaluation
 from assay.benchmarks.device import Away, current, device_of, placed
 from assay.benchmarks.grid import Suite, plan
 from assay.benchmarks.linear_task import linear_problem, pattern_problem
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import MODELS
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 from assay.datasets.easy_hard import easy_hard
 
 torch.set_num_threads(1)

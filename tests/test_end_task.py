@@ -12,6 +12,7 @@ from torch import nn
 from assay import methods, metrics
 from assay.benchmarks.endtasks import Sweep
 from assay.benchmarks.grid import plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.metric_tasks import evidence as small_evidence
 from assay.benchmarks.metric_tasks import random as random_law
 from assay.benchmarks.metric_tasks import tasks
@@ -19,7 +20,6 @@ from assay.benchmarks.neighbours import deviations
 from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METHODS, METRICS, Case, Evidence, NotApplicable
 from assay.benchmarks.registry import Plugin
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.sharing import of_case
 from assay.benchmarks.soundness import METRIC_CHECKS
 from assay.benchmarks.suite import load_suite

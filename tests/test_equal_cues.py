@@ -12,10 +12,10 @@ import torch
 from matplotlib.path import Path as Polygon
 
 from assay.benchmarks import drawing, sprites
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS, MODELS
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -13,8 +13,8 @@ from assay.benchmarks.errorsplit import COLUMNS, error_split, section
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.exact_model import Exactly, distance
 from assay.benchmarks.grid import expand, plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS, METHODS, METRICS, Case, Evidence, NotApplicable, Problem
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.suite import Suite, load_suite
 from assay.benchmarks.truth import exact_attribution
 

@@ -9,11 +9,13 @@ import torch
 
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.grid import REGISTRIES, plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METRICS
 from assay.benchmarks.registry import AssayError, load_file
-from assay.benchmarks.runner import load_plugins, missing, run
+from assay.benchmarks.runner import run
 from assay.benchmarks.store import TIMED, Ledger, read_table
 from assay.benchmarks.suite import Suite
+from assay.benchmarks.tasks import missing
 
 torch.set_num_threads(1)
 load_plugins()

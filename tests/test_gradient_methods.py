@@ -11,9 +11,9 @@ from torch import nn
 
 from assay.benchmarks import perturb
 from assay.benchmarks.explaining import PROMISE, completeness_error, explainer, value_of
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import difference
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable, Note, Remark
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
 from assay.benchmarks.truth import explained_output, integrated_gradients
 

@@ -18,11 +18,11 @@ LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where t
     "drawing backdrops sprites association gaussian decoys embedding device",
     "what plug-ins may use": "truth sharing perturb exact_model ranking concordance coalitions thresholds "
     "effects variants neighbours regions endtasks shapley games trees noise relu_rules captum_units "
-    "rescale speech soundscape layermaps training blocks transformer sequence adapters",
+    "rescale speech soundscape layermaps descent training blocks transformer sequence adapters",
     "plug-ins": "PLUGINS",
     "one unit": "metering shared stats spec grid explaining yardstick records interventions thumbnails "
     "scoring evaluation",
-    "many": "workers store runner frozen",
+    "many": "loading tasks workers store runner frozen",
     "their checks": "linear_task network_task promises metric_tasks soundness checks",
     "tables": "writing controls intervals leaderboard pairs significance profiles breakdown accord "
     "estimators trust detection shortcuts variance errorsplit overview manifest findings page gallery "

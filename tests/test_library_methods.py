@@ -16,10 +16,10 @@ from torch import nn
 
 from assay.benchmarks.coalitions import Everything, play, unit_count, units_of
 from assay.benchmarks.explaining import attribute, explainer
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import difference
 from assay.benchmarks.plugin import METHODS, MODELS, Case, NotApplicable, Problem
 from assay.benchmarks.randomness import seeded
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shapley import by_enumeration
 from assay.benchmarks.spec import setting
 from assay.benchmarks.trees import TreeEnsemble

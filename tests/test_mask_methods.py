@@ -9,8 +9,8 @@ from skimage.morphology import dilation
 from skimage.segmentation import felzenszwalb, slic
 from torch import nn
 
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -7,14 +7,14 @@ import sqlite3
 
 import pytest
 
-from assay.benchmarks import grid, manifest, runner
+from assay.benchmarks import grid, loading, manifest, runner
 from assay.benchmarks.merge import merge
 from assay.benchmarks.registry import AssayError
 from assay.benchmarks.store import Ledger
 from assay.benchmarks.suite import Block, Suite
 from assay.benchmarks.suite_union import joined_suite
 
-runner.load_plugins()
+loading.load_plugins()
 SMALL = "columns=3,rows=100,explained=4"
 SUITE = Suite(
     name="tiny",

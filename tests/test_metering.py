@@ -10,9 +10,9 @@ from torch import nn
 
 from assay.benchmarks import metering
 from assay.benchmarks.explaining import attribute
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.metering import counted, memory_now, peak_since
 from assay.benchmarks.plugin import METHODS, MODELS, Case
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
 
 torch.set_num_threads(1)

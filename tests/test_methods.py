@@ -15,10 +15,10 @@ from torch import nn
 from assay.benchmarks.evaluation import train
 from assay.benchmarks.explaining import attribute, explainer, inapplicable, value_of
 from assay.benchmarks.grid import Unit
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import difference
 from assay.benchmarks.plugin import DATASETS, METHODS, MODELS, Case, NotApplicable
 from assay.benchmarks.randomness import rng_for, seeded
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting, settings
 from assay.benchmarks.truth import exact_attribution, explained_output, integrated_gradients, shapley
 

@@ -14,8 +14,8 @@ from assay.benchmarks import training
 from assay.benchmarks.evaluation import model_quality, train
 from assay.benchmarks.grid import Unit
 from assay.benchmarks.interventions import predict
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import MODELS, NotApplicable, Problem
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import Setting, settings
 from assay.benchmarks.training import RECIPES, loss_of
 from assay.datasets.symbolic import symbolic

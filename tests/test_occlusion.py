@@ -11,11 +11,11 @@ from torch import nn
 
 from assay.benchmarks import perturb
 from assay.benchmarks.explaining import explainer
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.metering import counted
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable
 from assay.benchmarks.randomness import seeded
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting
 
 torch.set_num_threads(1)

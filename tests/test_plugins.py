@@ -3,8 +3,8 @@
 import pytest
 
 from assay.benchmarks.checks import all_plugins, checks_of, needs_files
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import NotApplicable
-from assay.benchmarks.runner import load_plugins
 
 load_plugins()
 CASES = [

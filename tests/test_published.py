@@ -9,8 +9,8 @@ import pytest
 
 from assay.benchmarks import estimators, leaderboard, shortcuts, trust
 from assay.benchmarks.findings import load
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, METRICS
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.store import read_table
 
 load_plugins()

@@ -17,9 +17,9 @@ from assay.benchmarks import cli
 from assay.benchmarks.checks import failures
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.grid import plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS, NotApplicable
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.suite import Suite
 from assay.datasets.chaosmining_audio import chaosmining_audio
 from assay.datasets.chaosmining_vision import chaosmining_vision

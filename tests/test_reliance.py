@@ -7,10 +7,10 @@ import torch
 from torch import Generator, nn
 
 from assay.benchmarks import interventions
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.metric_tasks import evidence, exact, tasks
 from assay.benchmarks.plugin import DATASETS, METRICS, MODELS, NotApplicable, Problem
 from assay.benchmarks.randomness import seeded
-from assay.benchmarks.runner import load_plugins
 
 load_plugins()
 ERROR, MASS = METRICS["reliance_error"].function, METRICS["shortcut_mass"].function

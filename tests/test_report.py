@@ -8,7 +8,7 @@ import pytest
 
 from assay.benchmarks import estimators, html, leaderboard, provenance, report
 from assay.benchmarks.leaderboard import Tables
-from assay.benchmarks.runner import load_plugins
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.store import COLUMNS, TEXT, WORDS
 
 load_plugins()

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from assay.benchmarks import perturb
 from assay.benchmarks.explaining import attribute
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import absent, difference
 from assay.benchmarks.plugin import METHODS, MODELS, Case, NotApplicable
 from assay.benchmarks.rescale import attributed
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import setting, settings
 
 torch.set_num_threads(1)

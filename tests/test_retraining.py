@@ -12,10 +12,10 @@ from torch import nn
 from assay.benchmarks import variants
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.grid import REGISTRIES, plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METRICS, MODELS, Case, Evidence, NotApplicable, Problem
 from assay.benchmarks.registry import load_file
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shared import Store
 from assay.benchmarks.stats import classification_quality, regression_quality
 from assay.benchmarks.suite import Suite

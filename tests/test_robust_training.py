@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from assay.benchmarks.evaluation import model_quality
 from assay.benchmarks.interventions import predict
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import MODELS
 from assay.benchmarks.randomness import seeded
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.spec import settings
 from assay.benchmarks.training import Scales, fit, perceptron, plain_loss
 from assay.datasets.symbolic import symbolic

@@ -7,8 +7,8 @@ import torch
 
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.grid import expand, plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METRICS, Case, Evidence
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.sharing import explained_again, of_map
 from assay.benchmarks.suite import Suite
 

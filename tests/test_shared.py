@@ -12,11 +12,11 @@ from assay.benchmarks.coalitions import Alone, Everything, Played, Sampled, Walk
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.explaining import attribute
 from assay.benchmarks.grid import REGISTRIES, plan
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import outputs_under
 from assay.benchmarks.plugin import METHODS, MODELS, Case
 from assay.benchmarks.plugin import Shared as SharedProtocol
 from assay.benchmarks.registry import load_file
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shared import Loan, Store
 from assay.benchmarks.spec import setting
 from assay.benchmarks.suite import Suite

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, Case, NotApplicable
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -10,9 +10,9 @@ from scipy.stats import norm
 from torch import nn
 
 from assay.benchmarks.embedding import Embedding, Latent, Pair
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import MODELS
 from assay.benchmarks.randomness import seeded
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.training import fit
 from assay.datasets.shortcut_latent import shortcut_latent
 

@@ -8,7 +8,7 @@ import sqlite3
 import pandas as pd
 import pytest
 
-from assay.benchmarks import grid, manifest, runner, vetting
+from assay.benchmarks import grid, loading, manifest, runner, vetting
 from assay.benchmarks import leaderboard as lead
 from assay.benchmarks.findings import load
 from assay.benchmarks.registry import AssayError
@@ -16,7 +16,7 @@ from assay.benchmarks.store import Ledger
 from assay.benchmarks.submit import COLUMNS, blank_board, escaped, submit
 from assay.benchmarks.suite import Block, Suite
 
-runner.load_plugins()
+loading.load_plugins()
 DATASET = "symbolic[function=9,columns=3,rows=100,explained=4]"
 OURS = Suite(
     name="tiny",

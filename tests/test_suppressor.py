@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from assay.benchmarks.gaussian import TwoClasses, given, shapley_values
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, Case
-from assay.benchmarks.runner import load_plugins
 from assay.datasets.suppressor import suppressor
 
 torch.set_num_threads(1)

@@ -11,7 +11,8 @@ import torch
 from assay.benchmarks import leaderboard as lead
 from assay.benchmarks.grid import plan
 from assay.benchmarks.intervals import estimates
-from assay.benchmarks.runner import load_plugins, run
+from assay.benchmarks.loading import load_plugins
+from assay.benchmarks.runner import run
 from assay.benchmarks.store import Ledger, read_table
 from assay.benchmarks.suite import Suite
 from assay.benchmarks.variance import COLUMNS, display, nested, section, variance

@@ -16,12 +16,12 @@ from assay.benchmarks import variants
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.grid import REGISTRIES, plan
 from assay.benchmarks.linear_task import linear_problem
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.network_task import network_case
 from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METHODS, METRICS, Case, Evidence, NotApplicable
 from assay.benchmarks.randomness import rng_for, seeded
 from assay.benchmarks.registry import load_file
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shared import Store
 from assay.benchmarks.sharing import variant_of
 from assay.benchmarks.suite import Suite

@@ -12,9 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from assay.benchmarks import backdrops, drawing
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import DATASETS
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

@@ -20,10 +20,10 @@ from assay.benchmarks.blocks import (
     sides_behind,
     stem,
 )
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.perturb import difference
 from assay.benchmarks.plugin import METHODS, MODELS, Case, NotApplicable, Problem
 from assay.benchmarks.registry import Registry, UnknownPluginError
-from assay.benchmarks.runner import load_plugins
 
 torch.set_num_threads(1)
 load_plugins()

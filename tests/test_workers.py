@@ -11,8 +11,8 @@ import pytest
 from assay.benchmarks import workers
 from assay.benchmarks.grid import Cell, Unit
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.runner import Task, after_death, missing
 from assay.benchmarks.spec import Setting
+from assay.benchmarks.tasks import Task, after_death, missing
 from assay.benchmarks.workers import Pool, WorkerDied
 
 # What the workers do; a module of its own, because a worker imports it by name.

@@ -8,9 +8,9 @@ from tabulate import tabulate
 
 from assay.benchmarks.evaluation import draw, train
 from assay.benchmarks.grid import Unit, expand
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import Case
 from assay.benchmarks.randomness import rng_for
-from assay.benchmarks.runner import load_plugins
 
 
 @pytest.fixture(scope="session")

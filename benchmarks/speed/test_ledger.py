@@ -4,11 +4,11 @@ from itertools import count
 
 import pytest
 
-from assay.benchmarks import grid, report, runner
+from assay.benchmarks import grid, loading, report, runner
 from assay.benchmarks.store import COLUMNS, Ledger
 from assay.benchmarks.suite import load_suite
 
-runner.load_plugins()
+loading.load_plugins()
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import pytest
 
 from assay.benchmarks.explaining import explainer
 from assay.benchmarks.grid import expand
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, NotApplicable
-from assay.benchmarks.runner import load_plugins
 
 load_plugins()
 

@@ -16,11 +16,11 @@ from torch import nn
 from assay.benchmarks.coalitions import OfSizes, table
 from assay.benchmarks.evaluation import draw
 from assay.benchmarks.grid import expand
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.neighbours import Nearby
 from assay.benchmarks.perturb import empty_output
 from assay.benchmarks.plugin import METRICS, Case, Evidence
 from assay.benchmarks.randomness import rng_for
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shared import Store
 from assay.benchmarks.sharing import variant_of
 from assay.benchmarks.yardstick import Aim, Remembered, Yardstick

@@ -14,8 +14,8 @@ from captum.attr import ShapleyValueSampling
 from assay.benchmarks.coalitions import Everything, table, unit_count
 from assay.benchmarks.explaining import explainer
 from assay.benchmarks.grid import expand
+from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.randomness import rng_for
-from assay.benchmarks.runner import load_plugins
 from assay.benchmarks.shapley import by_enumeration
 
 load_plugins()
