@@ -1,17 +1,17 @@
 """Runs what is missing from a results folder, here or in workers, and writes it down cell by cell."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .grid import Cell, Unit
+from . import local
+from .grid import Cell
+from .local import NONE, Limits
 from .problem import REGIONS
 from .records import (
     Record,
     cost_key,
     facts_key,
     facts_row,
-    failed,
     maps_key,
     pictures_key,
     problem_key,
@@ -20,12 +20,13 @@ from .records import (
 )
 from .spec import Setting
 from .store import Ledger
-from .tasks import Plan, Task, after_death, missing, prepare, run_task
+from .tasks import Plan, missing
 from .thumbnails import SEED
-from .workers import Pool, WorkerDied
 
 
-def run(plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = ()) -> Iterator[Record]:
+def run(
+    plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = (), limits: Limits = NONE
+) -> Iterator[Record]:
     """Compute what is missing; every record is in the ledger before it is yielded.
 
     Raises:
@@ -35,7 +36,7 @@ def run(plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = ()) ->
     for metric in _metrics(plan):
         ledger.write("metrics", facts_key(metric), facts_row(metric))
     tasks = missing(plan, ledger.done())
-    for record in _records(tasks, jobs, files):
+    for record in local.records(tasks, jobs, files, limits):
         if record.row:
             ledger.write(record.table, record.key, record.row)
         yield record
@@ -65,35 +66,3 @@ def _metrics(plan: Plan) -> list[Setting]:
 
 def _methods(cells: Sequence[Cell]) -> list[Setting]:
     return list(dict.fromkeys(m for c in cells for m in (c.method, c.other) if m is not None))
-
-
-def _records(tasks: Sequence[Task], jobs: int, files: Sequence[Path]) -> Iterator[Record]:
-    if jobs == 1:
-        for task in tasks:
-            yield from run_task(task)
-        return
-    waiting = list(tasks)
-    pool = Pool(run_task, functools.partial(prepare, tuple(files)), jobs, _same_problem_first)
-    finished: set[str] = set()
-    at: dict[Unit, str] = {}
-    for task, record in pool.run(waiting):
-        if isinstance(record, WorkerDied):
-            lost, left = after_death(task, finished, at.get(task.unit, ""))
-            waiting += [left] if left.cells else []
-            yield from (failed(cell, str(record)) for cell in lost)
-            continue
-        if record.row:
-            finished.add(record.key)
-        else:
-            at[task.unit] = record.method
-        yield record
-
-
-def _same_problem_first(waiting: list[Task], last: Task | None, busy: list[Task]) -> Task:
-    """A model of the problem that the worker holds already, else of one that nobody is at, else any."""
-    if last is not None:
-        for task in waiting:
-            if task.unit.problem == last.unit.problem:
-                return task
-    taken = {task.unit.problem for task in busy}
-    return next((task for task in waiting if task.unit.problem not in taken), waiting[0])

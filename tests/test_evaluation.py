@@ -616,7 +616,7 @@ SMALL = {"model": ["linear", "oracle"], "method": ["gradient", "random", "kernel
 SMALL |= {"metric": ["auroc", "uscore", "spearman"], "seeds": 2}
 
 
-def execute(folder, given, jobs=1, files=(), stop_after=None):
+def execute(folder, given, jobs=0, files=(), stop_after=None):
     """Run the plan into the folder; how many cells were computed, and the tables as bytes."""
     ledger = Ledger(folder)
     computed = 0

@@ -22,7 +22,7 @@ LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where t
     "plug-ins": "PLUGINS",
     "one unit": "metering shared stats spec grid explaining yardstick records interventions thumbnails "
     "scoring evaluation",
-    "many": "loading tasks workers store runner frozen",
+    "many": "loading workers tasks local cluster store runner frozen",
     "their checks": "linear_task network_task promises metric_tasks soundness checks",
     "tables": "writing controls intervals leaderboard pairs significance profiles breakdown accord "
     "estimators trust detection shortcuts variance errorsplit overview manifest findings page gallery "

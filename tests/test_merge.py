@@ -44,7 +44,7 @@ def run(suite, folder, written=SUITE):
     ledger = Ledger(folder)
     made = manifest.begin(folder, suite, ["assay", "run", str(folder.name)], 1, written=written)
     records = [
-        record for record in runner.run(plan, ledger, jobs=1) if record.table in ("scores", "agreement")
+        record for record in runner.run(plan, ledger, jobs=0) if record.table in ("scores", "agreement")
     ]
     export(folder, ledger)
     manifest.finish(folder, made)

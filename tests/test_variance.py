@@ -35,7 +35,7 @@ BLOCK = {
 def tables(folder, block=BLOCK, **seeds):
     """The tables of a real run."""
     ledger = Ledger(folder)
-    for _ in run(plan(Suite.model_validate({"name": "toy", "grid": [block]} | seeds)), ledger, jobs=1):
+    for _ in run(plan(Suite.model_validate({"name": "toy", "grid": [block]} | seeds)), ledger, jobs=0):
         pass
     ledger.export()
     ledger.close()
