@@ -11,7 +11,7 @@ from torch import Generator, nn
 
 from . import stats
 from .device import placed
-from .explaining import described, one_line
+from .explaining import FAULTS, described, one_line
 from .grid import Cell, Unit
 from .interventions import group_accuracy, predict, reliance
 from .plugin import DATASETS, MODELS, NotApplicable, Outputs, Problem
@@ -44,7 +44,7 @@ def run_unit(unit: Unit, cells: Sequence[Cell]) -> Iterator[Record]:
         return
     except AssayError:
         raise
-    except Exception as error:
+    except FAULTS as error:
         yield from (failed(cell, described(error)) for cell in cells)
         return
     yield from about

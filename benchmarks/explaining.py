@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import stats
@@ -20,6 +21,8 @@ from .sharing import isolated
 from .spec import Setting
 from .terms import Capability, Value
 
+FAULTS = (Exception, SystemExit)  # what a plug-in may raise at no cost but its own
+NOTES = 5  # of one method that are told
 PROMISE = 1e-3  # a method that promises completeness may miss it by this share
 LACKS: dict[Capability, str] = {
     "gradient": "needs a gradient, and {} has none",
@@ -61,7 +64,7 @@ def attribute(method: Setting, model: Setting, case: Case, key: str) -> Attribut
         return Attribution(status="skipped", reason=one_line(why))
     except AssayError:
         raise
-    except Exception as error:
+    except FAULTS as error:
         return Attribution(status="failed", reason=f"{method.name} raised {described(error)}")
 
 
@@ -112,10 +115,14 @@ def checked_map(values: Any, x: Tensor) -> Tensor:
         raise ValueError(f"it must return a tensor, got {type(values).__name__}")
     if values.shape != x.shape:
         raise ValueError(f"it must return the shape of x, {tuple(x.shape)}, got {tuple(values.shape)}")
+    if values.is_meta or values.layout != torch.strided:
+        raise ValueError(f"it must return a dense tensor with values, got {values.layout} on {values.device}")
     bad = int((~values.isfinite()).sum())
     if bad:
         raise ValueError(f"it must return finite numbers, {bad} of {values.numel()} are NaN or infinite")
-    return values.detach().double()
+    if values.is_complex():
+        raise ValueError(f"it must return real numbers, got {values.dtype}")
+    return values.detach().cpu().double()
 
 
 def _measured(method: Setting, case: Case, key: str) -> Attribution:
@@ -146,7 +153,8 @@ def _measured(method: Setting, case: Case, key: str) -> Attribution:
 
 
 def _said(caught: list[warnings.WarningMessage], kind: type[Warning]) -> list[str]:
-    return [one_line(w.message) for w in caught if issubclass(w.category, kind)]
+    said = [*dict.fromkeys(one_line(w.message) for w in caught if issubclass(w.category, kind))]
+    return said if len(said) <= NOTES else [*said[:NOTES], f"and {len(said) - NOTES:,} notes more"]
 
 
 def completeness_error(values: Tensor, case: Case, value: Value) -> float:

@@ -1,37 +1,32 @@
 """Tasks on this machine: in worker processes that are watched over, or in this process."""
 
 import functools
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from .grid import Unit
+from .grid import Cell, Unit
 from .records import Record, failed
-from .tasks import Task, after_death, prepare, run_task
-from .workers import Pool, WorkerDied
+from .spec import Setting
+from .tasks import Progress, Task, prepare, run_task
+from .workers import NONE, Limits, Pool, WorkerDied
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a worker may take before it is ended, at the cost of the cells of the method it was at.
-
-    timeout: seconds from one finished cell to the next; 0 for as long as it takes.
-    memory: bytes that it holds; 0 for as much as there is.
-    """
-
-    timeout: float = 0.0
-    memory: int = 0
-
-
-NONE = Limits()
+PATIENCE = 2  # deaths by one metric on one unit, each of which costs training and explaining anew
+Guilty: TypeAlias = Counter[tuple[Unit, Setting]]
 
 
 def records(
-    tasks: Sequence[Task], jobs: int, files: Sequence[Path] = (), limits: Limits = NONE
+    tasks: Sequence[Task],
+    jobs: int,
+    files: Sequence[Path] = (),
+    limits: Limits = NONE,
+    log: Path | None = None,
 ) -> Iterator[Record]:
     """The records of these tasks, as they come; a worker that dies costs the cells of the method it was at.
 
     jobs: worker processes; 0 computes in this process, where nothing is watched over.
+    log: file for what plug-ins print in workers; without one it goes where this process prints.
 
     Raises:
         AssayError: what the user asked for cannot be had.
@@ -41,20 +36,32 @@ def records(
             yield from run_task(task)
         return
     waiting = list(tasks)
-    pool = Pool(run_task, functools.partial(prepare, tuple(files)), jobs, _same_problem_first)
-    finished: set[str] = set()
-    at: dict[Unit, str] = {}
+    pool = Pool(run_task, functools.partial(prepare, tuple(files), log), jobs, _same_problem_first, limits)
+    at: dict[Unit, Progress] = {}
+    guilty: Guilty = Counter()
     for task, record in pool.run(waiting):
+        progress = at.setdefault(task.unit, Progress(task))
         if isinstance(record, WorkerDied):
-            lost, left = after_death(task, finished, at.get(task.unit, ""))
-            waiting += [left] if left.cells else []
+            lost = _with_the_guilty(progress, guilty)
+            left = tuple(cell for cell in progress.unfinished() if cell not in lost)
+            del at[task.unit]
+            waiting += [Task(task.unit, left)] if left else []
             yield from (failed(cell, str(record)) for cell in lost)
             continue
-        if record.row:
-            finished.add(record.key)
-        else:
-            at[task.unit] = record.method
+        progress.hear(record)
         yield record
+
+
+def _with_the_guilty(progress: Progress, guilty: Guilty) -> list[Cell]:
+    """What a death costs; a metric that has killed before on this unit is not asked there again."""
+    lost = progress.lost()
+    if len(lost) != 1:
+        return lost
+    unit, metric = progress.task.unit, lost[0].metric
+    guilty[unit, metric] += 1
+    if guilty[unit, metric] < PATIENCE:
+        return lost
+    return [cell for cell in progress.unfinished() if cell.metric == metric]
 
 
 def _same_problem_first(waiting: list[Task], last: Task | None, busy: list[Task]) -> Task:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from .ambient import kept
+
 
 def rng_for(*parts: str) -> torch.Generator:
     """A generator that depends on the named parts only, never on the order of the run."""
@@ -20,13 +22,13 @@ SALT = 0x9E3779B9  # else `rng` and the global generators would hand out the sam
 
 @contextlib.contextmanager
 def seeded(rng: torch.Generator) -> Iterator[None]:
-    """Inside, `random`, `numpy` and `torch` start from `rng`'s seed; outside, they go on as if untouched.
+    """Inside, `random`, `numpy` and `torch` start from `rng`'s seed; outside, all goes on as if untouched.
 
     Wrapped libraries draw from global state (captum's noise, shap's permutations, torch's initial weights).
     """
     seed = (rng.initial_seed() ^ SALT) % 2**32
     before = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is the point
-    with torch.random.fork_rng(devices=[]):
+    with kept(), torch.random.fork_rng(devices=[]):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         torch.manual_seed(seed)

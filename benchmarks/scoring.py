@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Generator, Tensor, nn
 
 from . import stats
-from .explaining import Attribution, attribute, described, explainer_again, one_line, value_of
+from .explaining import FAULTS, Attribution, attribute, described, explainer_again, one_line, value_of
 from .grid import Cell, Unit, again
 from .metering import Rows, watch
 from .plugin import METHODS, METRICS, Case, Labels, NotApplicable, Problem
@@ -126,20 +126,36 @@ class Explained:
         return model
 
     def records(self, cells: Sequence[Cell]) -> Iterator[Record]:
-        """Explain and score; every record is final when it is yielded."""
+        """Explain and score; every record is final when it is yielded.
+
+        The last one is of a cell: when all cells are there, so is all else that is told of the unit.
+        """
+        left = len(cells)
+        for record in self._in_turn(cells):
+            if record.table in {"scores", "agreement"}:
+                left -= 1
+                yield from self._costs_of_metrics() if not left else ()
+            yield record
+
+    def _in_turn(self, cells: Sequence[Cell]) -> Iterator[Record]:
         where = place(self.unit)
         yield from self._pictures()
+        single: defaultdict[Run, list[Cell]] = defaultdict(list)
+        for cell in cells:
+            if cell.other is None:
+                single[cell.method, cell.method_seed].append(cell)
         for run in dict.fromkeys(run for cell in cells for run in runs_of(cell)):
             yield working(where, self.unit.model.text, run[0].text)
             self.maps[run] = self._attribution(*run)
             yield from self._cost(run)
             yield from self._maps(run)
-            for cell in cells:
-                if cell.other is None and (cell.method, cell.method_seed) == run:
-                    yield self._record(cell)
+            yield from map(self._record, single[run])
             self.memos.clear()
         yield working(where, self.unit.model.text, "")
         yield from (self._record(cell) for cell in cells if cell.other is not None)
+
+    def _costs_of_metrics(self) -> Iterator[Record]:
+        where = place(self.unit)
         for metric, found in self.scoring.items():
             row = where | {"metric": metric.text, "version": metric.version, **dataclasses.asdict(found)}
             yield Record("scoring", scoring_key(self.unit, metric), row)
@@ -197,7 +213,7 @@ class Explained:
             row = self._score(cell) if cell.other is None else self._agreement(cell)
         except NotApplicable as why:
             return unscored(cell, "skipped", one_line(why))
-        except Exception as error:
+        except FAULTS as error:
             return failed(cell, f"{cell.metric.name} raised {described(error)}")
         finally:
             took = time.perf_counter() - start

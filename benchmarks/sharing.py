@@ -98,7 +98,7 @@ def _explained(evidence: Evidence, case: Case) -> Samples:
         return evidence.explain(case).detach().double()
     except NotApplicable:
         raise
-    except Exception as why:
+    except (Exception, SystemExit) as why:
         raise NotApplicable(f"cannot explain what the metric shows it: {type(why).__name__}: {why}") from why
 
 

@@ -1,15 +1,21 @@
 """Worker processes that hand back records one by one; one that dies costs what it was doing and no more."""
 
+import math
 import multiprocessing
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import forkserver
+from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
+
+import psutil
 
 from .registry import AssayError
 
@@ -17,8 +23,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 Work = Callable[[T], Iterable[R]]
-# imported once, in the fork server, instead of once a worker; torch's optimisers import torch._dynamo
-PRELOAD = ["assay.benchmarks.runner", "captum.attr", "torch._dynamo"]
+# imported once, in the fork server, instead of once a worker
+PRELOAD = ["assay.benchmarks.runner", "captum.attr"]
 FREEZE = "assay.benchmarks.frozen"
 
 
@@ -37,7 +43,33 @@ def warm_up(modules: Iterable[str]) -> None:
     if isinstance(context(), ForkServerContext):
         os.environ["ASSAY_PRELOAD"] = " ".join(modules)
         multiprocessing.set_forkserver_preload([*PRELOAD, FREEZE])
+        _start_server()
+
+
+def _start_server() -> None:
+    """Start the fork server deaf to Ctrl-C: it and its workers are ended by this process."""
+    resource_tracker.ensure_running()  # it unblocks signals, so it comes first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a worker may take before it is ended.
+
+    timeout: seconds from one record to the next; 0 for as long as it takes.
+    memory: bytes that it and its children hold; 0 for as much as there is.
+    """
+
+    timeout: float = 0.0
+    memory: int = 0
+
+
+NONE = Limits()
+TICK = 0.2  # seconds between two looks at workers that have limits
 
 
 class WorkerDied(Exception):  # noqa: N818 - a fact to report, not to raise
@@ -49,6 +81,35 @@ class _Worker(Generic[T]):
     process: BaseProcess
     pipe: Connection
     task: T | None = None
+    heard: float = math.inf  # when it last said something; its preparation takes as long as it takes
+    ended: str = ""  # why it was ended, if it was
+
+    def end(self, why: str) -> None:
+        """End it and whatever it has started, which may still hold its end of the pipe."""
+        self.ended = why
+        pid = self.process.pid
+        assert pid is not None  # it was started
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)  # it leads a group of its own, if it got as far as that
+        self.process.kill()
+        self.process.join()
+
+    def beyond(self, limits: Limits) -> str:
+        """The limit that it is beyond, in words, if it is."""
+        if limits.timeout and time.monotonic() - self.heard > limits.timeout:
+            return f"took longer than the {limits.timeout:g} s of --timeout"
+        held = _memory(self.process.pid) if limits.memory else 0
+        if held > limits.memory:
+            return f"held {held / 1e9:.2f} GB, more than the {limits.memory / 1e9:.2f} GB of --memory"
+        return ""
+
+
+def _memory(pid: int | None) -> int:
+    """Bytes that a process and its children hold; 0 if it is gone."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return sum(int(p.memory_info().rss) for p in (process, *process.children(recursive=True)))
+    return 0
 
 
 @dataclass
@@ -58,12 +119,15 @@ class Pool(Generic[T, R]):
     work: task -> records; runs in the workers.
     prepare: runs once in each worker before its first task.
     choose: the next task of a worker, from those waiting, the one it did last, and those others are at.
+    limits: what ends a worker; its task is then one whose worker died.
     """
 
     work: Work[T, R]
     prepare: Callable[[], None]
     jobs: int
     choose: Callable[[list[T], T | None, list[T]], T]
+    limits: Limits = NONE
+    workers: list[_Worker[T]] = field(default_factory=list, init=False)
 
     def run(self, waiting: list[T]) -> Iterator[tuple[T, R | WorkerDied]]:
         """Yield every record of every task, and a `WorkerDied` for each task whose worker died.
@@ -73,67 +137,100 @@ class Pool(Generic[T, R]):
         Raises:
             AssayError: a task raised it; the other workers are stopped.
         """
-        workers = [self._start() for _ in range(min(self.jobs, len(waiting)))]
+        self.workers = [self._start() for _ in range(min(self.jobs, len(waiting)))]
         try:
-            for worker in workers:
-                self._assign(worker, workers, waiting)
-            while any(w.task is not None for w in workers):
-                for ready in wait([w.pipe for w in workers if w.task is not None]):
-                    worker = next(w for w in workers if w.pipe is ready)
-                    yield from self._receive(worker, workers, waiting)
+            for worker in list(self.workers):
+                self._assign(worker, waiting)
+            while any(w.task is not None for w in self.workers):
+                for worker in self._heard_of():
+                    yield from self._receive(worker, waiting)
         finally:
-            for worker in workers:
-                worker.pipe.close()  # an idle worker ends by itself, and cleans up after itself
-            for worker in workers:
-                worker.process.join(timeout=0 if worker.task is not None else 5)
-                worker.process.terminate()
-                worker.process.join()
+            self._stop()
+
+    def _heard_of(self) -> list[_Worker[T]]:
+        """Busy workers that say something, or have ended; those beyond a limit are ended."""
+        busy = [w for w in self.workers if w.task is not None]
+        # a child of a dead worker may hold its pipe open: the process itself is waited for too
+        told = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], TICK)
+        for worker in busy:
+            if worker.pipe not in told and (why := worker.beyond(self.limits)):
+                worker.end(why)
+        return [w for w in busy if w.pipe in told or w.ended or not w.process.is_alive()]
+
+    def _stop(self) -> None:
+        """Let idle workers end by themselves, and clean up after themselves; end the others."""
+        for worker in self.workers:
+            worker.pipe.close()
+        for worker in self.workers:
+            worker.process.join(timeout=0 if worker.task is not None else 5)
+            worker.end("the run is over")
 
     def _start(self) -> _Worker[T]:
         start = context()
+        if isinstance(start, ForkServerContext):
+            _start_server()
         ours, theirs = start.Pipe()
         process = start.Process(target=_serve, args=(theirs, self.work, self.prepare), daemon=True)
         process.start()
         theirs.close()  # so that the worker's death closes the pipe
         return _Worker(process, ours)
 
-    def _assign(self, worker: _Worker[T], workers: list[_Worker[T]], waiting: list[T]) -> None:
+    def _assign(self, worker: _Worker[T], waiting: list[T]) -> None:
         last, worker.task = worker.task, None
         if waiting:
-            busy = [w.task for w in workers if w.task is not None]
+            busy = [w.task for w in self.workers if w.task is not None]
             task = self.choose(waiting, last, busy)
             waiting.remove(task)
             try:
                 worker.pipe.send(task)
             except OSError:  # it died while it had nothing to do: that costs nothing
-                workers[workers.index(worker)] = worker = self._start()
+                worker = self._replaced(worker)
                 worker.pipe.send(task)
             worker.task = task
+            if worker.heard < math.inf:
+                worker.heard = time.monotonic()
 
-    def _receive(
-        self, worker: _Worker[T], workers: list[_Worker[T]], waiting: list[T]
-    ) -> Iterator[tuple[T, R | WorkerDied]]:
+    def _replaced(self, worker: _Worker[T]) -> _Worker[T]:
+        fresh = self._start()
+        self.workers[self.workers.index(worker)] = fresh
+        return fresh
+
+    def _receive(self, worker: _Worker[T], waiting: list[T]) -> Iterator[tuple[T, R | WorkerDied]]:
         assert worker.task is not None
+        if not worker.ended and not worker.process.is_alive():
+            worker.end("")  # with its children, so that the pipe has an end, behind what was said before
         try:
+            if worker.ended:
+                raise EOFError  # what it was in the middle of is lost
             kind, content = worker.pipe.recv()
         except (EOFError, OSError):  # OSError: in the middle of a record
-            worker.process.join()
-            yield worker.task, WorkerDied(f"worker process died (exit code {worker.process.exitcode})")
-            workers[workers.index(worker)] = fresh = self._start()
-            self._assign(fresh, workers, waiting)
+            worker.end(worker.ended)
+            worker.pipe.close()
+            yield worker.task, WorkerDied(_epitaph(worker))
+            self._assign(self._replaced(worker), waiting)
             return
+        worker.heard = time.monotonic()
         if kind == "error":
             raise content
         if kind == "done":
-            self._assign(worker, workers, waiting)
-        else:
+            self._assign(worker, waiting)
+        elif kind == "record":
             yield worker.task, content
+
+
+def _epitaph(worker: _Worker[Any]) -> str:
+    """What became of a worker, for the rows that it costs."""
+    if worker.ended:
+        return f"worker process was ended: it {worker.ended}"
+    return f"worker process died (exit code {worker.process.exitcode})"
 
 
 def _serve(pipe: Connection, work: Work[Any, Any], prepare: Callable[[], None]) -> None:
     """Life of a worker: prepare, then tasks until the pipe closes."""
+    _leave_with_the_parent()
     try:
         prepare()
+        pipe.send(("ready", None))
         while True:
             for record in work(pipe.recv()):
                 pipe.send(("record", record))
@@ -143,3 +240,21 @@ def _serve(pipe: Connection, work: Work[Any, Any], prepare: Callable[[], None]) 
             pipe.send(("error", error))
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         pass  # the parent is gone or stopping: so are we
+
+
+def _leave_with_the_parent() -> None:
+    """Lead a group of processes, so that what a plug-in starts ends with this one; end when the parent does.
+
+    A group of its own also keeps Ctrl-C from it: the parent is told, and ends its workers.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return  # called by a test, in no worker
+    with suppress(OSError):
+        os.setsid()
+
+    def follow() -> None:
+        parent.join()
+        os.killpg(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=follow, daemon=True).start()

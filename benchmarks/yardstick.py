@@ -1,5 +1,6 @@
 """What every score is held against: chance, ceiling and exact truth of one problem and model."""
 
+import copy
 import dataclasses
 import functools
 from collections import defaultdict
@@ -14,13 +15,15 @@ from torch import Generator, Tensor, nn
 from .coalitions import Alone, table
 from .perturb import empty_output, random_map
 from .plugin import METRICS, Case, Evidence, NotApplicable, Problem
-from .randomness import rng_for
+from .randomness import rng_for, seeded
 from .shapley import spread_over_features
+from .sharing import isolated
 from .spec import Setting
 from .terms import Estimand, Value
 from .truth import exact_attribution
 
 Memo: TypeAlias = dict[Any, Any]
+OURS = f"{__package__.rpartition('.')[0]}.metrics."  # they leave what they see as it is
 Train: TypeAlias = Callable[[Problem, Generator], nn.Module]
 
 
@@ -45,6 +48,21 @@ def noise(case: Case, rng: Generator, aim: Aim) -> Tensor:
     """A random attribution, of the same law as the control `random`."""
     values = random_map(case, rng, aim.value).double()
     return values if aim.signed else values.abs()
+
+
+def _scores(metric: Setting, evidence: Evidence) -> Any:
+    """What the metric returns; one of somebody else's is shown copies, and draws apart from the others."""
+    function: Callable[..., Any] = METRICS[metric.name].function
+    if function.__module__.startswith(OURS):
+        return function(evidence, **metric.params)
+    own = dataclasses.replace(
+        evidence,
+        case=isolated(evidence.case),
+        masks={name: mask.clone() for name, mask in evidence.masks.items()},
+        problem=copy.deepcopy(evidence.problem),
+    )
+    with seeded(rng_for("metric", str(evidence.rng.initial_seed()), metric.key)):
+        return function(own, **metric.params)
 
 
 class Yardstick:
@@ -108,7 +126,7 @@ class Yardstick:
         Raises:
             ValueError: the metric returned anything else.
         """
-        scores = METRICS[metric.name].function(evidence, **metric.params)
+        scores = _scores(metric, evidence)
         if not isinstance(scores, Tensor) or scores.shape not in {(len(self.case.x),), (1,)}:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(

@@ -193,3 +193,12 @@ def test_the_suite_of_all_metrics_has_all_but_those_with_a_suite_of_their_own():
     assert own <= named("spurious", "games", "end_tasks", "splits")
     assert of_pictures <= named("quick")
     assert named("metrics") == {plugin.name for plugin in METRICS} - own - of_pictures
+
+
+@pytest.mark.parametrize("metrics", [["auroc", "deletion"], ["auroc", "spearman"]])
+def test_a_unit_ends_with_a_cell_so_that_nothing_told_of_it_is_lost_with_a_kill(metrics):
+    block = {"dataset": [DATA], "model": ["linear"], "method": ["gradient", "random"], "metric": metrics}
+    ((unit, cells),) = plan(Suite.model_validate({"name": "toy", "grid": [block]})).items()
+    found = [record for record in run_unit(unit, cells) if record.row]
+    assert found[-1].key == cells[-1].key
+    assert [r.row["metric"] for r in found if r.table == "scoring"] == metrics

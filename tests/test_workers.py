@@ -3,17 +3,20 @@
 import importlib
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from assay.benchmarks import workers
+from assay.benchmarks import local, workers
 from assay.benchmarks.grid import Cell, Unit
+from assay.benchmarks.records import Record, cost_key
 from assay.benchmarks.registry import AssayError
 from assay.benchmarks.spec import Setting
-from assay.benchmarks.tasks import Task, after_death, missing
-from assay.benchmarks.workers import Pool, WorkerDied
+from assay.benchmarks.tasks import Progress, Task, missing
+from assay.benchmarks.workers import Limits, Pool, WorkerDied
 
 # What the workers do; a module of its own, because a worker imports it by name.
 WORK = '''
@@ -23,6 +26,7 @@ import threading
 import time
 from pathlib import Path
 
+from assay.benchmarks.records import Record, cost_key
 from assay.benchmarks.registry import AssayError
 
 PREPARED = []
@@ -58,6 +62,29 @@ def work(task):
         yield os.getpid()
         time.sleep(5)
         SURVIVED.touch()  # nobody ended it
+    if deed == "hang":
+        yield os.getpid()
+        time.sleep(1000)
+    if deed == "slow":  # together longer than the limit, and never from one record to the next
+        for i in range(4):
+            time.sleep(0.3)
+            yield i
+    if deed == "eat":
+        yield os.getpid()
+        hoard = [b"x" * 10_000_000 for _ in range(60)]
+        time.sleep(1000)
+    if deed == "feed":  # a child eats
+        yield os.getpid()
+        if os.fork() == 0:
+            hoard = [b"x" * 10_000_000 for _ in range(60)]
+            time.sleep(1000)
+        time.sleep(1000)
+    if deed == "fork":  # the child stays, with its end of the pipe; then the parent dies
+        child = os.fork()
+        if child == 0:
+            time.sleep(1000)
+        yield child
+        os._exit(4)
     if deed == "kill between":  # after the task is done, and before the next one comes
         yield os.getpid()
         threading.Timer(0.1, os._exit, (9,)).start()
@@ -220,6 +247,59 @@ def test_a_death_in_the_middle_of_a_record_is_a_death(deeds):
     assert found["a:3"] == [0, 1, 2]
 
 
+# ---- limits ---------------------------------------------------------------------------------------------
+
+
+def limited(deeds, limits):
+    return Pool(deeds.work, deeds.prepare, 2, first, limits)
+
+
+def test_a_worker_that_takes_longer_than_it_may_is_ended_and_the_others_finish(deeds):
+    found = outcomes(limited(deeds, Limits(timeout=1.0)), ["hang", "a:3", "slow:0", "b:2"])
+    pid, why = found["hang"]
+    assert is_gone(pid)
+    assert why == "worker process was ended: it took longer than the 1 s of --timeout"
+    assert [found[task] for task in ("a:3", "slow:0", "b:2")] == [[0, 1, 2], [0, 1, 2, 3], [0, 1]]
+
+
+@pytest.mark.parametrize("deed", ["eat", "feed"])
+def test_a_worker_that_holds_more_than_it_may_is_ended_with_its_children(deeds, deed):
+    found = outcomes(limited(deeds, Limits(memory=400_000_000)), [deed, "a:3"])
+    pid, why = found[deed]
+    assert is_gone(pid)
+    assert "worker process was ended: it held 0." in why
+    assert "more than the 0.40 GB of --memory" in why
+    assert found["a:3"] == [0, 1, 2]
+
+
+def test_a_child_that_a_dead_worker_leaves_behind_neither_stops_the_run_nor_stays(deeds):
+    found = outcomes(pool(deeds), ["fork", "a:3"])
+    child, why = found["fork"]
+    assert why == "worker process died (exit code 4)"
+    assert found["a:3"] == [0, 1, 2]
+    wait_for_the_end_of(child)
+
+
+def test_workers_leave_when_the_parent_is_killed(deeds, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import assay_test_deeds as deeds\n"
+        "from assay.benchmarks import workers\n"
+        "workers.PRELOAD = []\n"
+        "pool = workers.Pool(deeds.work, deeds.prepare, 2, lambda w, last, busy: w[0])\n"
+        "for task, pid in pool.run(['hang', 'hang ']): print(pid, flush=True)\n"
+    )
+    file = tmp_path / "parent.py"
+    file.write_text("if __name__ == '__main__':\n" + "".join(f"    {x}\n" for x in code.splitlines()))
+    command = [sys.executable, "-P", str(file), str(Path(deeds.__file__).parent)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pids = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    parent.communicate()
+    for pid in pids:
+        wait_for_the_end_of(pid)
+
+
 # ---- errors and ends ------------------------------------------------------------------------------------
 
 
@@ -278,37 +358,81 @@ PAIRS = [Cell(UNIT, m, plain("same"), other) for m, other in ((A, B), (A, C), (B
 TASK = Task(UNIT, (*SINGLE, *PAIRS))
 
 
-def test_only_the_culprit_s_cells_are_lost_its_pairs_among_them():
-    lost, left = after_death(TASK, set(), "b")
-    assert lost == [SINGLE[1], PAIRS[0], PAIRS[2]]
-    assert left == Task(UNIT, (SINGLE[0], SINGLE[2], PAIRS[1]))
+def progress(*done, method="", trained=True, mapped=()):
+    """What was heard of a task whose worker then died."""
+    heard = Progress(TASK, {cell.key for cell in done})
+    if trained:
+        heard.hear(Record("models", UNIT.key, {"rows": 1}))
+    for m in mapped:
+        heard.hear(Record("costs", cost_key(UNIT, m), {"seconds": 1}))
+    heard.hear(Record("", "at it", method=method))
+    return heard
 
 
-def test_what_was_finished_is_neither_lost_nor_left():
-    lost, left = after_death(TASK, {SINGLE[0].key, SINGLE[1].key}, "b")
-    assert lost == [PAIRS[0], PAIRS[2]]
-    assert left.cells == (SINGLE[2], PAIRS[1])
+def test_a_death_before_the_model_is_there_costs_the_unit():
+    assert progress(trained=False).lost() == [*SINGLE, *PAIRS]
 
 
-@pytest.mark.parametrize("method", ["", "not in this task"])
-def test_a_death_that_is_no_method_s_doing_costs_all_that_is_left(method):
-    """While the model was trained, or pairs were compared; a second try would die again."""
-    lost, left = after_death(TASK, {SINGLE[0].key}, method)
-    assert lost == [*SINGLE[1:], *PAIRS]
-    assert left.cells == ()
+def test_a_method_whose_map_was_not_made_loses_its_cells_its_pairs_among_them():
+    assert progress(method="b").lost() == [SINGLE[1], PAIRS[0], PAIRS[2]]
+    assert progress(SINGLE[0], method="b", mapped=[A]).lost() == [SINGLE[1], PAIRS[0], PAIRS[2]]
+
+
+def test_once_the_map_is_made_a_death_is_the_metric_s_and_costs_one_cell():
+    assert progress(method="a", mapped=[A]).lost() == [SINGLE[0]]
+
+
+def test_at_the_pairs_a_death_costs_one_pair():
+    done = [*SINGLE, PAIRS[0]]
+    assert progress(*done, mapped=[A, B, C]).lost() == [PAIRS[1]]
+
+
+def test_a_death_that_is_nobody_s_doing_costs_all_that_is_left():
+    """As while the trained model was looked at; a second try would die again."""
+    assert progress(SINGLE[0]).lost() == [*SINGLE[1:], *PAIRS]
 
 
 def test_a_death_with_everything_finished_costs_nothing():
-    lost, left = after_death(TASK, {c.key for c in TASK.cells}, "b")
-    assert (lost, left.cells) == ([], ())
+    assert progress(*TASK.cells, method="b").lost() == []
 
 
-def test_every_death_makes_the_task_smaller():
-    task, deaths = TASK, 0
-    while task.cells:
-        _, task = after_death(task, set(), task.cells[0].method.text)
-        deaths += 1
-    assert deaths == 3
+def killed(monkeypatch, records):
+    """What `local.records` says of TASK when the work is this: key or method -> how it ends there."""
+
+    class Fake:
+        def __init__(self, *_):
+            pass
+
+        def run(self, waiting):
+            while waiting:
+                task = waiting.pop(0)
+                for record in records(task):
+                    yield task, record
+                    if isinstance(record, WorkerDied):
+                        break
+
+    monkeypatch.setattr(local, "Pool", Fake)
+    return {r.key: r.row["reason"] for r in local.records([TASK], 1) if r.row.get("status") == "failed"}
+
+
+def test_a_metric_that_kills_again_and_again_is_asked_twice_and_no_more(monkeypatch):
+    tries = []
+
+    def records(task):
+        tries.append(task)
+        yield Record("models", UNIT.key, {"rows": 1})
+        for cell in task.cells:
+            yield Record("", "", method=cell.method.text)
+            yield Record("costs", cost_key(UNIT, cell.method), {"seconds": 1})
+            yield WorkerDied("killed")
+
+    monkeypatch.setattr(
+        local, "failed", lambda cell, why: Record("s", cell.key, {"status": "failed", "reason": why})
+    )
+    found = killed(monkeypatch, records)
+    assert set(found) == {cell.key for cell in TASK.cells}
+    # twice by the metric of single cells, twice by that of pairs
+    assert len(tries) == 4
 
 
 def test_only_what_is_not_done_is_missing():
