@@ -55,10 +55,12 @@ def write(folder: Path, *, model: str = "") -> Path | None:
     path = folder / NAME
     ledger = Ledger(folder)
     try:
-        tables = {name: ledger.table(name) for name in TABLES}
+        # a ledger without pictures may hold a million scores, which are then not read
+        names = TABLES if len(ledger.table("pictures")) else ()
+        tables = {name: ledger.table(name) for name in names}
     finally:
         ledger.close()
-    if tables["pictures"].empty:
+    if not tables:
         path.unlink(missing_ok=True)  # of a former plan
         return None
     blocks = list(_blocks(tables, model))

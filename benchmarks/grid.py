@@ -5,22 +5,16 @@ import hashlib
 import importlib.metadata
 import itertools
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from .plugin import DATASETS, METHODS, METRICS, MODELS
-from .registry import AssayError, Registry
+from .plugin import DATASETS, METRICS
+from .registry import REGISTRIES as REGISTRIES
+from .registry import AssayError
 from .spec import Setting, settings, shown
 from .suite import ALL, Suite
 
-REGISTRIES: dict[str, Registry[Any]] = {
-    "dataset": DATASETS,
-    "model": MODELS,
-    "method": METHODS,
-    "metric": METRICS,
-}
-
+Lists: TypeAlias = tuple[list[Setting], list[Setting]]  # the methods and the metrics of a block
 
 ENGINE = 2  # raised by a change outside the plug-ins that moves numbers: all is then computed anew
 
@@ -42,34 +36,37 @@ class Unit:
     model: Setting
     seed: int
     model_seed: int = 0  # the same data, trained on again
+    key: str = field(init=False, compare=False, repr=False)  # what the trained model depends on
+
+    def __post_init__(self) -> None:
+        known = ENGINE, *library_versions().items(), self.dataset.key, self.model.key, self.seed
+        object.__setattr__(self, "key", digest(*known, *again("model_seed", self.model_seed)))
 
     @property
     def problem(self) -> tuple[Setting, int]:
         """What the problem depends on; units that share it share the drawn data."""
         return self.dataset, self.seed
 
-    @property
-    def key(self) -> str:
-        """What the trained model depends on."""
-        known = ENGINE, *library_versions().items(), self.dataset.key, self.model.key, self.seed
-        return digest(*known, *again("model_seed", self.model_seed))
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cell:
-    """One score to compute: a method on a unit under a metric; `other` for agreement between two methods."""
+    """One score to compute: a method on a unit under a metric; `other` for agreement between two methods.
+
+    There may be a million of them: they have slots, and each key is computed once.
+    """
 
     unit: Unit
     method: Setting
     metric: Setting
     other: Setting | None = None
     method_seed: int = 0  # the same model, explained again
+    # stable content key: it changes when anything that the number depends on does
+    key: str = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def key(self) -> str:
-        """Stable content key: it changes when anything that the number depends on does."""
+    def __post_init__(self) -> None:
         pair = sorted((self.method.key, self.other.key if self.other else ""))  # agreement has no direction
-        return digest(self.unit.key, *pair, self.metric.key, *again("method_seed", self.method_seed))
+        parts = self.unit.key, *pair, self.metric.key, *again("method_seed", self.method_seed)
+        object.__setattr__(self, "key", digest(*parts))
 
 
 def digest(*parts: object) -> str:
@@ -98,17 +95,15 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
     Raises:
         AssayError: a name or parameter is wrong, or nothing is left to compute.
     """
-    units: dict[Unit, dict[str, Cell]] = {}
+    asked: dict[Unit, list[Lists]] = {}
     first: dict[str, Unit] = {}
     for block in suite.grid:
         datasets, models = expand("dataset", block.dataset), expand("model", block.model)
-        methods, metrics = expand("method", block.method), expand("metric", block.metric)
+        lists = expand("method", block.method), expand("metric", block.metric)
         for unit in _units(suite, datasets, models):
-            unit = first.setdefault(unit.key, unit)  # two names of one file are one dataset
-            cells = units.setdefault(unit, {})
-            for cell in _cells(unit, methods, metrics, suite.method_seeds):
-                cells.setdefault(cell.key, cell)
-    planned = {unit: list(cells.values()) for unit, cells in units.items() if cells}
+            asked.setdefault(first.setdefault(unit.key, unit), []).append(lists)  # two names may be one file
+    planned = {unit: _once(unit, blocks, suite.method_seeds) for unit, blocks in asked.items()}
+    planned = {unit: cells for unit, cells in planned.items() if cells}
     if not planned:
         raise AssayError(
             f"suite {suite.name!r} has no cell: one of its lists is empty; name at least one dataset, "
@@ -117,20 +112,32 @@ def plan(suite: Suite) -> dict[Unit, list[Cell]]:
     return planned
 
 
+def _once(unit: Unit, blocks: list[Lists], method_seeds: int) -> list[Cell]:
+    """What these blocks ask for on one unit, each cell once."""
+    cells: dict[str, Cell] = {}
+    for methods, metrics in blocks:
+        for cell in _cells(unit, methods, metrics, method_seeds):
+            cells.setdefault(cell.key, cell)
+    return list(cells.values())
+
+
 def _units(suite: Suite, datasets: list[Setting], models: list[Setting]) -> Iterator[Unit]:
     seeds = range(suite.first_seed, suite.first_seed + suite.seeds)
     for dataset, seed, model in itertools.product(datasets, seeds, models):
         yield from (Unit(dataset, model, seed, model_seed) for model_seed in range(suite.model_seeds))
 
 
-def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting], method_seeds: int) -> list[Cell]:
+def _cells(unit: Unit, methods: list[Setting], metrics: list[Setting], method_seeds: int) -> Iterator[Cell]:
     needs = {m: METRICS[m.name].facts["needs"] for m in metrics}
     pairwise = [m for m in metrics if {"other", "reference"} & set(needs[m])]
     single = [m for m in metrics if "other" not in needs[m]]
     seeds = range(method_seeds)
-    scores = [Cell(unit, m, metric, None, seed) for seed in seeds for m in methods for metric in single]
-    pairs = itertools.product(seeds, itertools.combinations(methods, 2), pairwise)
-    return scores + [Cell(unit, a, metric, b, seed) for seed, (a, b), metric in pairs]
+    for seed, method, metric in itertools.product(seeds, methods, single):
+        yield Cell(unit, method, metric, None, seed)
+    for seed, (method, other), metric in itertools.product(
+        seeds, itertools.combinations(methods, 2), pairwise
+    ):
+        yield Cell(unit, method, metric, other, seed)
 
 
 def noise_of(dataset: Setting) -> str:

@@ -1,14 +1,17 @@
 """The ledger: every finished cell, one transaction each, in one SQLite file; and its export to tables."""
 
+import fcntl
+import os
 import sqlite3
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 
+from .exporting import aside, is_empty, planned, write_csv
+from .intact import check_ledger
 from .registry import AssayError
 
 SCHEMA = 6
@@ -69,11 +72,24 @@ TEXT = (
     *("estimand", "version"),
 )
 WORDS = ("family", "status", "facts", "needs", "caveat", "paper")  # text that says nothing of where a row is
+DRAWN = (
+    "inputs",
+    "relevant",
+    "shortcut",
+    "labels",
+    "predictions",
+    "map",
+)  # text of the tables that are drawn
+NUMBERS = tuple({c: 0 for columns in COLUMNS.values() for c in columns if c not in {*TEXT, *WORDS, *DRAWN}})
 # what a cell is named by: two rows of one would count twice
 CELLS = {
     "scores": ["dataset", "parameters", "noise", "model", "method", "metric", *SEEDS],
     "agreement": ["dataset", "parameters", "noise", "model", "method", "other", "metric", *SEEDS],
     "models": ["dataset", "parameters", "noise", "model", *SEEDS[:2]],
+}
+INSERT = {
+    table: f"INSERT OR REPLACE INTO {table} (key, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
+    for table, columns in COLUMNS.items()
 }
 MEASURED = "seconds"  # left out of the tables that must be the same to the bit; those that are timed have it
 
@@ -100,7 +116,7 @@ class Ledger:
         except sqlite3.OperationalError as error:
             raise AssayError(
                 f"ledger in {name} cannot be opened ({error}); if another run is using this folder, wait for "
-                "it or give another --out, else check that the folder can be written."
+                "it or give another --out, else see that there is room and the folder can be written."
             ) from None
         except sqlite3.DatabaseError as error:
             raise AssayError(
@@ -115,29 +131,30 @@ class Ledger:
                 f"results folder {str(self.folder)!r} holds files but no {FILE}, so another program made it; "
                 "give an empty or new folder with --out."
             )
-        if fresh and path.exists():
-            _refuse_if_in_use(path)
-            for old in (path, path.with_name(f"{FILE}-wal"), path.with_name(f"{FILE}-shm")):
-                old.unlink(missing_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
-        try:
-            self._prepare(path)
-        except BaseException:
-            self._db.close()  # else the file stays locked as long as the exception is looked at
-            raise
+        with _alone(self.folder):
+            if fresh and path.exists():
+                _refuse_if_in_use(path)
+                _empty(path)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+            try:
+                self._prepare(path)
+            except BaseException:
+                self._db.close()  # else the file stays locked as long as the exception is looked at
+                raise
 
     def _prepare(self, path: Path) -> None:
         self._db.execute("PRAGMA locking_mode = EXCLUSIVE")  # a second run on this folder is refused
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute(
-            "PRAGMA synchronous = NORMAL"
-        )  # survives a kill; a power cut may lose the last cells
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, *range(OLDEST, SCHEMA + 1)):
             raise AssayError(
                 f"ledger {str(path)!r} has layout {version}, this program reads {SCHEMA}; use the program's "
                 "version that made it, or start over with --fresh."
             )
+        check_ledger(self._db, path, COLUMNS, NUMBERS)  # before anything is written to a file of others
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute(
+            "PRAGMA synchronous = NORMAL"
+        )  # survives a kill; a power cut may lose the last cells
         for table, columns in COLUMNS.items():
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, {', '.join(columns)})"
@@ -146,26 +163,52 @@ class Ledger:
             for column in (column for column in columns if column not in there):
                 default = 0 if column in SEEDS else "NULL"
                 self._db.execute(f"ALTER TABLE {table} ADD COLUMN {column} DEFAULT {default}")
-        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        if version != SCHEMA:  # else opening it would change its bytes
+            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS plan (position INTEGER PRIMARY KEY, key TEXT, kind TEXT)"
         )
-        if self._db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its pages do not fit together")
+        self._db.execute("CREATE TABLE IF NOT EXISTS finished (id INTEGER PRIMARY KEY, told TEXT)")
+        self._remembers = True  # for all that is known
 
     def write(self, table: str, key: str, row: Row) -> None:
-        """Record one finished cell, or what was measured beside it; durable when this returns."""
-        columns = COLUMNS[table]
-        marks = ", ".join("?" * (len(columns) + 1))
-        values = [key, *(row.get(column) for column in columns)]
+        """Record one finished cell, or what was measured beside it; durable when this returns.
+
+        Raises:
+            AssayError: it cannot be written.
+        """
+        with self._writing():
+            if self._remembers:
+                self._forget()
+            self._db.execute(INSERT[table], [key, *map(row.get, COLUMNS[table])])
+
+    def remember(self, told: str) -> None:
+        """Keep what the run told at its end, until anything else is written.
+
+        Raises:
+            AssayError: it cannot be written.
+        """
+        with self._writing():
+            self._db.execute("INSERT OR REPLACE INTO finished VALUES (0, ?)", (told,))
+        self._remembers = True
+
+    def _forget(self) -> None:
+        self._db.execute("DELETE FROM finished")
+        self._remembers = False
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         try:
-            into = f"{table} (key, {', '.join(columns)})"
-            self._db.execute(f"INSERT OR REPLACE INTO {into} VALUES ({marks})", values)
+            yield
         except sqlite3.OperationalError as error:
             raise AssayError(
                 f"ledger in {str(self.folder)!r} cannot be written ({error}); make room, then give the same "
                 "command again to go on."
             ) from None
+
+    def holds_cells(self) -> bool:
+        """Whether any cell stands in it, finished or failed."""
+        return not all(is_empty(self._db, table) for table in ("scores", "agreement"))
 
     def done(self) -> set[str]:
         """Keys of the cells that need not be computed again; failed ones are tried again."""
@@ -176,34 +219,57 @@ class Ledger:
         return {key for (key,) in found}
 
     def set_plan(self, keys: Iterable[tuple[str, str]]) -> None:
-        """Remember which rows, (key, table), the tables of this folder show, and in which order."""
-        self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM plan")
-        self._db.executemany("INSERT INTO plan (key, kind) VALUES (?, ?)", keys)
-        self._db.execute("COMMIT")
+        """Remember which rows, (key, table), the tables of this folder show, and in which order.
+
+        Raises:
+            AssayError: it cannot be written; the plan before is kept.
+        """
+        with self._writing(), self._db:  # which commits, or rolls back
+            self._db.execute("BEGIN")
+            self._forget()
+            self._db.execute("DELETE FROM plan")
+            self._db.executemany("INSERT INTO plan (key, kind) VALUES (?, ?)", keys)
 
     def table(self, name: str) -> pd.DataFrame:
         """The planned rows of one table that are finished, in the order of the plan."""
         columns = ", ".join(f"t.{c}" for c in COLUMNS[name])
-        query = f"SELECT {columns} FROM plan JOIN {name} t USING (key) WHERE kind = ? ORDER BY position"
+        query = f"SELECT {columns} FROM {planned(name)} ORDER BY position"
         rows = self._db.execute(query, (name,)).fetchall()
         return pd.DataFrame(rows, columns=list(COLUMNS[name]))
 
     def export(self) -> None:
         """Write every table that is not drawn as <name>.csv; if not timed, equal to the bit for a seed."""
         for name in (name for name in COLUMNS if name not in SHOWN):
-            frame = self.table(name)
-            if name not in TIMED:
-                frame = frame.drop(columns=MEASURED, errors="ignore")
             file = self.folder / f"{name}.csv"
-            if not frame.empty or name == "scores":
-                write_atomically(file, frame.to_csv(index=False))
+            columns = [c for c in COLUMNS[name] if name in TIMED or c != MEASURED]
+            if name == "scores" or not is_empty(self._db, name):
+                write_csv(self._db, name, columns, file)
             else:
                 file.unlink(missing_ok=True)  # of a former plan
 
     def close(self) -> None:
         """Fold the journal back into the file and let go of it."""
         self._db.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let nobody else open a ledger in this folder meanwhile: two that start over at once must not both."""
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
+
+
+def _empty(path: Path) -> None:
+    """Put an empty ledger in this one's place, so that there is one whenever this is interrupted."""
+    for old in (path.with_name(f"{FILE}-wal"), path.with_name(f"{FILE}-shm")):
+        old.unlink(missing_ok=True)
+    with aside(path):
+        pass
 
 
 def _refuse_if_in_use(path: Path) -> None:
@@ -220,76 +286,7 @@ def _refuse_if_in_use(path: Path) -> None:
         db.close()
 
 
-def read_table(folder: Path, name: str) -> pd.DataFrame:
-    """An exported table, compressed or not; a missing one has no rows.
-
-    Columns that are no text are numbers, NaN where nothing stands; seeds are whole numbers.
-
-    Raises:
-        AssayError: the file is no table of ours, has something else in place of a number, or a cell twice.
-    """
-    for path in (folder / f"{name}.csv", folder / f"{name}.csv.gz"):
-        if path.is_file():
-            break
-    else:
-        return pd.DataFrame(columns=list(COLUMNS[name]))
-    texts = dict.fromkeys((*TEXT, *WORDS), str)
-    empty = dict.fromkeys((c for c in COLUMNS[name] if c not in texts and c not in SEEDS), "")
-    try:
-        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty, low_memory=False)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        why = " ".join(str(error).split())
-        raise AssayError(
-            f"table {str(path)!r} cannot be read ({why}); make it again with `report`."
-        ) from None
-    for column in (c for c in COLUMNS[name] if c in ADDED and c not in frame):
-        frame[column] = ADDED[column]
-    lacking = [c for c in COLUMNS[name] if c not in frame and c != MEASURED]
-    if lacking:
-        raise AssayError(
-            f"table {str(path)!r} has no column {lacking[0]!r}; give a results folder of this program."
-        )
-    for column in (c for c in COLUMNS[name] if c not in texts and c in frame):
-        frame[column] = _numbers(frame[column], path)
-    _check_once(frame, name, path)
-    return frame
-
-
-def _numbers(column: "pd.Series[Any]", path: Path) -> "pd.Series[Any]":
-    """A column as numbers; an infinite skill is refused, as no run writes one and it would be every mean."""
-    name = str(column.name)
-    found = column
-    if not pd.api.types.is_numeric_dtype(column) or (name in SEEDS and column.dtype == bool):
-        found = pd.to_numeric(column.astype(str).where(column.notna()), errors="coerce")
-    bad, allowed = found.isna() & column.notna(), "a number"
-    if name in SEEDS and len(column) and (column.astype(str) == "").all():
-        return pd.Series(0, column.index, dtype="int64")  # not known: one seed for all
-    if name in SEEDS:
-        bad, allowed = ~(found.abs() < 2**53) | (found % 1 != 0), "a whole number"
-    elif name.startswith("skill") and name != "skill_error":
-        bad, allowed = bad | np.isinf(found), "a finite number"
-    if bad.any():
-        raise AssayError(
-            f"column {name!r} of table {str(path)!r} has {str(column[bad].iloc[0])!r} in data row "
-            f"{int(bad.argmax()) + 1}, not {allowed}; make it again with `report`."
-        )
-    return found.astype("int64") if name in SEEDS else found
-
-
-def _check_once(frame: pd.DataFrame, name: str, path: Path) -> None:
-    """Refuse a table that has one cell in two rows."""
-    twice = frame.duplicated(CELLS[name]) if name in CELLS else frame.index < 0
-    if twice.any():
-        row = frame[twice].iloc[0]
-        where = " ".join(f"{column}={row[column]}" for column in CELLS[name] if row[column] != "")
-        raise AssayError(
-            f"table {str(path)!r} has {int(twice.sum()):,} cells twice, the first is {where}, where each may "
-            "stand once; make it again with `report`."
-        )
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader, or a kill, sees the old file or the new one and never half of one."""
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+    with aside(path) as stream:
+        stream.write(text)

@@ -1,8 +1,10 @@
 """Suite -> cells: what is refused, what `all` means, and keys that change when the number may."""
 
 import os
+import pickle
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -400,3 +402,44 @@ def test_a_suite_without_more_seeds_is_told_as_it_was(tmp_path):
     found = load_suite(suite_file(tmp_path, text))
     assert (found.model_seeds, found.method_seeds, found.first_seed) == (2, 3, 7)
     assert Suite.model_validate_json(found.model_dump_json()) == found
+
+
+# ---- very many cells ------------------------------------------------------------------------------------
+
+
+def test_a_cell_and_a_unit_come_through_a_pipe_with_their_keys():
+    """As they go to workers; a key is not computed again there."""
+    cell = cells()[-1]
+    again = pickle.loads(pickle.dumps(cell))
+    assert again == cell
+    assert (again.key, again.unit.key) == (cell.key, cell.unit.key)
+    assert not hasattr(cell, "__dict__")
+
+
+def test_a_plan_takes_few_bytes_a_cell():
+    """A million of them are to fit beside everything else."""
+    steps = f"ant[steps=[{','.join(map(str, range(1, 121)))}]]"
+    asked = suite({"method": [steps]}, seeds=2)
+    plan(asked)
+    tracemalloc.start()
+    planned = plan(asked)
+    held, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    count = sum(map(len, planned.values()))
+    assert count == 2 * (120 + 120 * 119 // 2)
+    assert held / count < 200
+    assert most / count < 300
+
+
+def test_blocks_that_share_a_unit_are_one_list_in_the_order_asked():
+    blocks = (
+        {"method": ["bee"]},
+        {"dataset": ["sums[columns=9]"], "method": ["ant"]},
+        {"method": ["ant", "cat"]},
+    )
+    planned = plan(suite(*blocks))
+    found = {
+        unit.dataset.text: [c.method.name for c in group if not c.other] for unit, group in planned.items()
+    }
+    assert found == {"sums": ["bee", "ant", "cat"], "sums[columns=9]": ["ant"]}
+    assert [*found] == ["sums", "sums[columns=9]"]

@@ -3,12 +3,14 @@
 import signal
 import subprocess
 import sys
+import tracemalloc
 
 import pandas as pd
 import pytest
 
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.store import COLUMNS, FILE, OLDEST, SCHEMA, SEEDS, Ledger, read_table, write_atomically
+from assay.benchmarks.store import COLUMNS, FILE, OLDEST, SCHEMA, SEEDS, Ledger, write_atomically
+from assay.benchmarks.tables import read_table
 
 ROW = {
     "dataset": "d",
@@ -268,6 +270,37 @@ def test_a_ledger_that_can_no_longer_be_written_says_so(ledger):
         write(ledger, "k", reason="x" * 100_000)
 
 
+def test_a_plan_that_cannot_be_written_says_so_and_leaves_the_one_before(ledger):
+    write(ledger, "k")
+    ledger.set_plan([("k", "scores")])
+    pages = ledger._db.execute("PRAGMA page_count").fetchone()[0]
+    ledger._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(AssayError, match="full"):
+        ledger.set_plan((f"k{i}", "scores") for i in range(100_000))
+    assert len(ledger.table("scores")) == 1
+    write(ledger, "k")  # no transaction is left open
+    assert not ledger._db.in_transaction
+
+
+@pytest.mark.parametrize("later", ["a cell", "a plan", "a cell when opened again"])
+def test_what_a_run_told_is_forgotten_when_anything_else_is_written(folder, ledger, later):
+    ledger.remember("all is well")
+    kept = "SELECT told FROM finished"
+    assert ledger._db.execute(kept).fetchall() == [("all is well",)]
+    if later == "a plan":
+        ledger.set_plan([])
+    elif later == "a cell":
+        write(ledger, "k")
+    else:
+        ledger.close()
+        again = Ledger(folder)
+        assert again._db.execute(kept).fetchall() == [("all is well",)]
+        write(again, "k")
+        ledger = again
+    assert ledger._db.execute(kept).fetchall() == []
+    ledger.close()
+
+
 # ---- tables ---------------------------------------------------------------------------------------------
 
 
@@ -295,6 +328,55 @@ def test_tables_are_the_same_to_the_byte_in_whatever_order_and_time_the_cells_ca
     first, second = filled(tmp_path / "a"), filled(tmp_path / "b", ("k3", "k2", "k1"))
     assert set(first) == {"scores.csv", "agreement.csv", "models.csv", "costs.csv"}
     assert first == second
+
+
+KINDS = {  # what a column may hold, in this order
+    "whole": [1, 2, 10**15],
+    "some whole": [1, 0.5, 3],
+    "whole, one lacking": [1, None, 3],
+    "real": [1 / 3, 1e-300, 1e300],
+    "real, one lacking": [0.1, None, float("inf")],
+    "nothing": [None, None, None],
+    "text": ["a,b", 'say "so"', "two\nlines"],
+    "text, one lacking": ["", None, "é"],
+    "text and numbers": ["a", 1, 0.5],
+    "text, number, lacking": ["a", 1, None],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_exported_table_has_the_bytes_of_a_frame(folder, ledger, kind):
+    """pandas says how a column is written that has whole numbers and others, or lacks some."""
+    for i, value in enumerate(KINDS[kind]):
+        write(ledger, f"k{i}", value=value, reason=value, seconds=value)
+    write(ledger, "not planned", value="x")
+    ledger.set_plan([("k2", "scores"), ("k0", "scores"), ("k1", "scores"), ("never done", "scores")])
+    ledger.export()
+    frame = ledger.table("scores").drop(columns="seconds")
+    assert (folder / "scores.csv").read_bytes() == frame.to_csv(index=False).encode()
+    assert not list(folder.glob(".*"))  # nothing half is left
+
+
+def test_a_table_without_rows_is_its_header(folder, ledger):
+    ledger.set_plan([("k", "scores")])
+    ledger.export()
+    assert (folder / "scores.csv").read_text() == ",".join(COLUMNS["scores"][:-1]) + "\n"
+    assert [p.name for p in folder.glob("*.csv")] == ["scores.csv"]
+
+
+def test_an_export_holds_no_table_in_memory(folder, ledger):
+    rows, text = 20_000, "x" * 1000
+    ledger._db.execute("BEGIN")
+    for i in range(rows):
+        write(ledger, f"k{i}", reason=text)
+    ledger._db.execute("COMMIT")
+    ledger.set_plan((f"k{i}", "scores") for i in range(rows))
+    tracemalloc.start()
+    ledger.export()
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (folder / "scores.csv").stat().st_size > rows * len(text)
+    assert most < rows * len(text) / 10
 
 
 def test_measured_seconds_stand_in_costs_alone(folder):
