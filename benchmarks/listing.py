@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from .grid import REGISTRIES
-from .registry import Plugin
+from .declared import Declared, read
+from .registry import REGISTRIES, Plugin, why_not
+from .sources import Sources, Unreadable
 from .suite import load_suite, suite_names
 from .terms import aim
 
@@ -64,20 +65,36 @@ def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value).removeprefix("https://")
 
 
-def entries(kind: str) -> list[dict[str, Any]]:
-    """Everything of one kind (plural), available or not, by name."""
+def entries(kind: str, sources: Sources | None = None) -> list[dict[str, Any]]:
+    """Everything of one kind (plural), available or not, by name.
+
+    Built-in files are read, not imported; what other packages define has to be.  `load_plugins` noted both.
+
+    sources: the files that have been read so far, which other kinds need too.
+    """
     if kind == "suites":
         return [_suite(name) for name in suite_names()]
     registry = REGISTRIES[kind.removesuffix("s")]
-    rows = [_plugin(plugin) for plugin in registry]
-    lacking = [
-        {"kind": registry.kind, "name": name, "available": False, "summary": f"unavailable: {why}"}
-        for name, why in registry.unavailable.items()
-    ]
-    return sorted(rows + lacking, key=lambda row: row["name"])
+    sources = sources or Sources()
+    rows: dict[str, dict[str, Any]] = {}
+    for name, file in registry.files().items():
+        try:
+            rows[name] = _plugin(read(registry.kind, file, sources))
+        except Unreadable:
+            continue  # it is imported below
+        except Exception as error:
+            rows[name] = _lacking(registry.kind, name, why_not(error))
+    rows |= {plugin.name: _plugin(plugin) for plugin in registry.imported(but=rows.copy())}
+    for name, why in registry.unavailable.items():
+        rows.setdefault(name, _lacking(registry.kind, name, why))
+    return [rows[name] for name in sorted(rows)]
 
 
-def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
+def _lacking(kind: str, name: str, why: str) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "available": False, "summary": f"unavailable: {why}"}
+
+
+def _plugin(plugin: Plugin[Any] | Declared) -> dict[str, Any]:
     facts = {key: plugin.facts[key] for key in FACTS if key in plugin.facts}
     more: dict[str, str] = {}
     if plugin.kind in MORE:
@@ -94,7 +111,7 @@ def _plugin(plugin: Plugin[Any]) -> dict[str, Any]:
     } | more
 
 
-def _of_metric(plugin: Plugin[Any]) -> dict[str, str]:
+def _of_metric(plugin: Plugin[Any] | Declared) -> dict[str, str]:
     """Range and direction in words, and what random attributions score."""
     best, worst, chance = (plugin.facts[name] for name in ("best", "worst", "chance"))
     return {
@@ -104,7 +121,7 @@ def _of_metric(plugin: Plugin[Any]) -> dict[str, str]:
     }
 
 
-def _of_method(plugin: Plugin[Any]) -> dict[str, str]:
+def _of_method(plugin: Plugin[Any] | Declared) -> dict[str, str]:
     """The estimand with the value function that it is of by default."""
     value = plugin.defaults.get("value", plugin.facts["value"])
     return {"estimand": aim(plugin.facts["estimand"], value)}

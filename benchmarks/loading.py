@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .grid import REGISTRIES
-from .registry import AssayError, Plugin, load_file, near_miss
+from .registry import REGISTRIES, AssayError, Plugin, load_file, near_miss, python_file
+from .spec import parse
+from .suite import ALL, Suite
 
 
 def load_plugins(files: Sequence[Path] = ()) -> dict[str, list[str]]:
@@ -15,6 +16,24 @@ def load_plugins(files: Sequence[Path] = ()) -> dict[str, list[str]]:
         registry.discover(importlib.import_module(f"..{kind}s", __package__))
     modules = [load_file(file).__name__ for file in files]
     return {kind: [n for m in modules for n in r.defined_in(m)] for kind, r in REGISTRIES.items()}
+
+
+def insist_on_names(suite: Suite, files: Sequence[Path] = ()) -> None:
+    """Refuse a suite that names what no plug-in is called, without importing any.
+
+    files: the user's; what they define is known only when they are imported, so that they must be there, and
+        every name is allowed.
+
+    Raises:
+        AssayError: a name is unknown, a text is not `name[parameter=value,...]`, or a file is not there.
+    """
+    load_plugins()
+    for file in files:
+        python_file(file)
+    texts = [(kind, text) for block in suite.grid for kind in REGISTRIES for text in getattr(block, kind)]
+    for kind, name in [(kind, parse(text)[0]) for kind, text in texts if text != ALL]:
+        if not files:
+            REGISTRIES[kind].insist(name)
 
 
 def plugins_named(name: str) -> list[Plugin[Any]]:
@@ -34,6 +53,6 @@ def plugins_named(name: str) -> list[Plugin[Any]]:
     load_plugins()
     found = [registry[name] for registry in REGISTRIES.values() if name in registry]
     if not found:
-        known = [plugin.name for registry in REGISTRIES.values() for plugin in registry]
+        known = [known for registry in REGISTRIES.values() for known in registry.names()]
         raise AssayError(f"no plug-in is called {name!r}.{near_miss(name, known)} Or give a .py file.")
     return found

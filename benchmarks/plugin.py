@@ -17,7 +17,7 @@ from .problem import Problem as Problem
 from .problem import Samples as Samples
 from .problem import Scores as Scores
 from .problem import Targets as Targets
-from .registry import Registry
+from .registry import REGISTRIES, Registry
 from .signals import NotApplicable as NotApplicable
 from .signals import Note as Note
 from .signals import Remark as Remark
@@ -134,10 +134,10 @@ class MetricFunction(Protocol):
     def __call__(self, evidence: Evidence, /) -> Scores: ...
 
 
-DATASETS: Registry[DatasetFunction] = Registry("dataset")
-MODELS: Registry[ModelFunction] = Registry("model")
-METHODS: Registry[MethodFunction] = Registry("method")
-METRICS: Registry[MetricFunction] = Registry("metric")
+DATASETS: Registry[DatasetFunction] = REGISTRIES["dataset"]
+MODELS: Registry[ModelFunction] = REGISTRIES["model"]
+METHODS: Registry[MethodFunction] = REGISTRIES["method"]
+METRICS: Registry[MetricFunction] = REGISTRIES["metric"]
 
 # In every decorator below, `version` is raised by a change that moves numbers: cells are then computed anew.
 # Where it is left out, every edit of the file is a new version.

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -74,6 +74,7 @@ class Registry(Generic[F]):
         self.unavailable: dict[str, str] = {}
         self._plugins: dict[str, Plugin[F]] = {}
         self._pending: dict[str, Callable[[], object]] = {}
+        self._files: dict[str, Path] = {}
 
     def add(self, function: F, *, version: int | None, paper: str, **facts: Any) -> F:
         """Register `function` under its own name and hand it back unchanged."""
@@ -89,9 +90,10 @@ class Registry(Generic[F]):
 
     def discover(self, package: ModuleType) -> None:
         """Note every module of `package` and every entry point `assay.<kind>s`, without importing them."""
-        for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
-            path = f"{package.__name__}.{module}"
-            self._pending.setdefault(module, partial(importlib.import_module, path))
+        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+            path = f"{package.__name__}.{module.name}"
+            self._pending.setdefault(module.name, partial(importlib.import_module, path))
+            self._files[module.name] = Path(getattr(module.module_finder, "path", "")) / f"{module.name}.py"
         for point in importlib.metadata.entry_points(group=f"assay.{self.kind}s"):
             self._pending.setdefault(point.name, point.load)
 
@@ -104,15 +106,37 @@ class Registry(Generic[F]):
             raise UnknownPluginError(self._explain_absence(name)) from None
 
     def __iter__(self) -> Iterator[Plugin[F]]:
-        for name in list(self._pending):
-            self._load(name)
-        return iter([self._plugins[name] for name in sorted(self._plugins)])
+        return iter(self.imported(but=()))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
         return name in self._plugins or name in self._pending
+
+    def files(self) -> dict[str, Path]:
+        """Name and file of every built-in plug-in that has not been imported so far."""
+        waiting = {name: file for name, file in self._files.items() if name in self._pending}
+        return {name: file for name, file in waiting.items() if name not in self._plugins and file.is_file()}
+
+    def imported(self, *, but: Collection[str]) -> list[Plugin[F]]:
+        """All plug-ins, imported; those whose name is among `but` only if they are already."""
+        for name in [name for name in self._pending if name not in but]:
+            self._load(name)
+        return [self._plugins[name] for name in sorted(self._plugins)]
+
+    def insist(self, name: str) -> None:
+        """Refuse a name that nothing noted so far carries, without importing anything.
+
+        Raises:
+            UnknownPluginError: no plug-in is called so.
+        """
+        if name not in self:
+            raise UnknownPluginError(self._explain_absence(name))
+
+    def names(self) -> list[str]:
+        """Every name that is known, whether or not what it stands for can be imported."""
+        return sorted({*self._plugins, *self._pending})
 
     def defined_in(self, module: str) -> list[str]:
         """Names of the plug-ins that this module registered."""
@@ -131,25 +155,40 @@ class Registry(Generic[F]):
             load()
         except DuplicatePluginError:
             raise
-        except ModuleNotFoundError as error:
-            self.unavailable[name] = f"needs {error.name}, which is not installed: install it and run again"
         except Exception as error:  # one broken file must not stop the others
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            self.unavailable[name] = f"cannot be imported ({why}): mend the file and run again"
+            self.unavailable[name] = why_not(error)
 
     def _explain_absence(self, name: str) -> str:
         if name in self.unavailable:
             return f"{self.kind} {name!r} {self.unavailable[name]}."
-        return f"no {self.kind} is called {name!r}.{near_miss(name, [*self._plugins, *self._pending])}"
+        return f"no {self.kind} is called {name!r}.{near_miss(name, self.names())}"
+
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    kind: Registry(kind) for kind in ("dataset", "model", "method", "metric")
+}
+
+
+def why_not(error: Exception) -> str:
+    """Why a plug-in whose import ended with this error is not available."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"needs {error.name}, which is not installed: install it and run again"
+    why = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"cannot be imported ({why}): mend the file and run again"
+
+
+def text_version(file: Path) -> str:
+    """A hash of the file's text, the version of a plug-in that declares none: every edit is a new one."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:8]
 
 
 def _version(function: Callable[..., Any], declared: int | None) -> str:
-    """The declared version, else a hash of the file's text, so that every edit is a new version."""
+    """The declared version, else that of the file's text."""
     if declared is not None:
         return str(declared)
     file = getattr(sys.modules.get(function.__module__), "__file__", None) or inspect.getfile(function)
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:8]
+        return text_version(Path(file))
     except OSError:
         raise AssayError(
             f"{function.__name__!r} is in no file ({file}) whose text could be its version; declare one, as "
@@ -160,15 +199,29 @@ def _version(function: Callable[..., Any], declared: int | None) -> str:
 _FILE_PREFIX = "assay_file_"
 
 
+def python_file(path: Path) -> Path:
+    """The plug-in file at `path`, with the whole path.
+
+    Raises:
+        AssayError: there is none.
+    """
+    try:
+        path = path.resolve()
+        there = path.is_file() and path.suffix == ".py"
+    except (OSError, RuntimeError, ValueError):  # too long, a link to itself, or no name at all
+        there = False
+    if not there:
+        raise AssayError(f"plug-in file {str(path)!r} is not there or not a .py file; give the path of one.")
+    return path
+
+
 def load_file(path: Path) -> ModuleType:
     """Import the plug-in file at `path`, which registers what it defines; twice is once.
 
     Raises:
         AssayError: there is no such file, or importing it raised.
     """
-    path = path.resolve()
-    if not path.is_file() or path.suffix != ".py":
-        raise AssayError(f"plug-in file {str(path)!r} is not there or not a .py file; give the path of one.")
+    path = python_file(path)
     name = f"{_FILE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -182,7 +235,7 @@ def load_file(path: Path) -> ModuleType:
     except AssayError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise AssayError(
             f"plug-in file {str(path)!r} raised {type(error).__name__} when imported: {error}. Mend the file."

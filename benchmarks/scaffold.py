@@ -5,8 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from .loading import load_plugins
-from .plugin import METHODS
-from .registry import AssayError
+from .registry import REGISTRIES, AssayError
 
 
 def new_method(name: str) -> Path:
@@ -20,7 +19,7 @@ def new_method(name: str) -> Path:
             f"{name!r} cannot be a method's name; use small letters, digits and _, as in my_method."
         )
     load_plugins()
-    if name in METHODS:
+    if name in REGISTRIES["method"]:
         raise AssayError(f"a method is called {name!r} already; choose another name.")
     file = Path(__file__).resolve().parent.parent / "methods" / f"{name}.py"
     text = resources.files(f"{__package__}.templates").joinpath("method.txt").read_text(encoding="utf-8")

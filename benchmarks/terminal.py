@@ -1,16 +1,18 @@
 """What people see while a run goes on, and the tables at its end; plain lines where there is no terminal."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 from tabulate import tabulate
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.progress import Progress
 
 EVERY = 10.0  # seconds between two plain lines
 NARROW = ("skipped", "failed", "model rows/row")  # left out where the terminal is narrow
@@ -34,6 +36,8 @@ def progress(console: Console, cells: int) -> Iterator[Reporter]:
     if not console.is_terminal:
         yield _Lines(console, cells)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("cells"),
         BarColumn(),
@@ -47,7 +51,7 @@ def progress(console: Console, cells: int) -> Iterator[Reporter]:
 
 
 class _Bar:
-    def __init__(self, bar: Progress, cells: int) -> None:
+    def __init__(self, bar: "Progress", cells: int) -> None:
         self.bar = bar
         self.start = time.monotonic()
         self.task = bar.add_task("cells", total=cells, rate="", at="")
@@ -83,21 +87,30 @@ class _Lines:
         self.now = text
 
 
-def show(console: Console, frame: pd.DataFrame, title: str) -> None:
+def show(console: Console, frame: "pd.DataFrame", title: str) -> None:
     """A table of texts, with colours and lines on a terminal, aligned by spaces elsewhere."""
-    if not console.is_terminal:
-        console.out(f"\n{title}\n", highlight=False)
-        console.out(
-            tabulate(frame.values.tolist(), [*frame.columns], "simple", disable_numparse=True),
-            highlight=False,
-        )
-        return
-    if console.width < 140:
-        frame = frame.drop(columns=[c for c in NARROW if c in frame])
+    show_rows(console, [*frame.columns], frame.values.tolist(), title)
+
+
+def show_rows(console: Console, columns: list[str], rows: Sequence[Sequence[str]], title: str) -> None:
+    """The same of rows; wants no pandas."""
+    if console.is_terminal and console.width < 140:
+        kept = [i for i, column in enumerate(columns) if column not in NARROW]
+        columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    write = _ruled if console.is_terminal else _plain
+    write(console, columns, rows, title)
+
+
+def _plain(console: Console, columns: list[str], rows: Sequence[Sequence[Any]], title: str) -> None:
+    console.out(f"\n{title}\n", highlight=False)
+    console.out(tabulate(rows, columns, "simple", disable_numparse=True), highlight=False)
+
+
+def _ruled(console: Console, columns: list[str], rows: Sequence[Sequence[Any]], title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in frame.columns:
+    for column in columns:
         left = column in NAMES | WORDS
         table.add_column(column, justify="left" if left else "right", no_wrap=column not in WORDS)
-    for row in frame.itertuples(index=False):
+    for row in rows:
         table.add_row(*(Text(str(value)) for value in row))
     console.print(table)
