@@ -1,6 +1,7 @@
 """The one training loop."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,12 +10,14 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
+from torch.optim.adamw import adamw
 
 from .device import device_of
 from .plugin import Problem
 
 N = TypeVar("N", bound=nn.Module)
 BatchLoss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, x, y -> what training lessens
+BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's own
 BATCH = 256  # rows of the validation set that go through a network together
 
 
@@ -76,20 +79,70 @@ def _epochs(
     batch = min(recipe.batch or len(x), len(x))
     steps = math.ceil(len(x) / batch)
     epochs = max(recipe.epochs, math.ceil(recipe.least_steps / steps))
-    optimiser = torch.optim.AdamW(net.parameters(), recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    schedule = None
-    if recipe.one_cycle:
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=epochs * steps)
+    descent = _AdamW(net, recipe, epochs * steps)
     for _ in range(epochs):
         net.train()
         order = torch.randperm(len(x), generator=rng) if steps > 1 else torch.arange(len(x))
-        for rows in order.split(batch):
-            optimiser.zero_grad()
-            loss(net, x[rows].to(device), y[rows].to(device)).backward()
-            optimiser.step()
-            if schedule is not None:
-                schedule.step()
+        for xb, yb in zip(x[order].split(batch), y[order].split(batch), strict=True):
+            descent.step(loss(net, xb.to(device), yb.to(device)))
         yield
+
+
+class _AdamW:
+    """AdamW as torch computes it, without its bookkeeping, which takes as long as the sums."""
+
+    def __init__(self, net: nn.Module, recipe: Recipe, steps: int) -> None:
+        self.weights = [weight for weight in net.parameters() if weight.requires_grad]
+        self.state = {
+            weight: (
+                torch.zeros_like(weight),
+                torch.zeros_like(weight),
+                torch.zeros((), device=weight.device),
+            )
+            for weight in self.weights
+        }
+        self.schedule = iter(_schedule(recipe, steps))
+        self.decay = recipe.weight_decay
+
+    def step(self, loss: Tensor) -> None:
+        """Move the weights against the gradient of the loss."""
+        gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        used = [(w, g, *self.state[w]) for w, g in zip(self.weights, gradients, strict=True) if g is not None]
+        weights, slopes, means, squares, counts = map(list, zip(*used, strict=True))
+        rate, momentum = next(self.schedule)
+        with torch.no_grad():
+            adamw(
+                weights,
+                slopes,
+                means,
+                squares,
+                [],
+                counts,
+                fused=True,
+                amsgrad=False,
+                beta1=momentum,
+                beta2=BETAS[1],
+                lr=rate,
+                weight_decay=self.decay,
+                eps=EPSILON,
+                maximize=False,
+            )
+
+
+@functools.lru_cache(maxsize=8)
+def _schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
+    """Learning rate and momentum of every step: constant, or one cycle (arXiv 1708.07120)."""
+    if not recipe.one_cycle:
+        return ((recipe.lr, BETAS[0]),) * steps
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], recipe.lr, momentum=BETAS[0])
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=steps)
+    found = []
+    for step in range(steps):
+        found.append((optimiser.param_groups[0]["lr"], optimiser.param_groups[0]["momentum"]))
+        optimiser.step()
+        if step < steps - 1:
+            cycle.step()
+    return tuple(found)
 
 
 def _validation_loss(net: nn.Module, problem: Problem, loss: BatchLoss) -> float:
