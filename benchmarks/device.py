@@ -1,7 +1,8 @@
-"""Where networks of pictures and of sound run: on a GPU where there is one; all else stays on the CPU.
+"""Where networks run: those of pictures and of sound on a GPU where there is one.
 
 Rows, maps and scores are on the CPU throughout, and a model takes and gives rows there: methods and metrics
-need not know.  Tables go through their small networks faster than they would travel.
+need not know.  Tables go through their small networks faster than they would travel, so these are explained
+on the CPU.  One alone would leave a GPU idle in training too: there they are trained in groups (`stacking`).
 """
 
 import os
@@ -13,6 +14,7 @@ from .problem import Problem
 from .registry import AssayError
 
 VARIABLE = "ASSAY_DEVICE"  # the command sets it, and workers inherit it
+STACKED = "ASSAY_STACKED"  # a type of device, to be served what was trained in groups on it without a GPU
 
 
 def current() -> torch.device:
@@ -30,6 +32,14 @@ def current() -> torch.device:
 def device_of(problem: Problem) -> torch.device:
     """Where networks of this problem run."""
     return current() if problem.x.dim() > 2 else torch.device("cpu")
+
+
+def stacked() -> str:
+    """Type of the device on which networks of tables are trained in groups; empty if each is by itself."""
+    if STACKED in os.environ:
+        return os.environ[STACKED]
+    gpu = os.environ.get(VARIABLE, "cpu") != "cpu" and torch.cuda.is_available()
+    return "cuda" if gpu else ""
 
 
 class Away(nn.Module):

@@ -4,14 +4,16 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
+from . import device, stacking
 from .grid import Cell, Unit
 from .records import Record, failed
 from .spec import Setting
 from .tasks import Progress, Task, prepare, run_task
 from .workers import NONE, Limits, Pool, WorkerDied
 
+T = TypeVar("T")
 PATIENCE = 2  # deaths by one metric on one unit, each of which costs training and explaining anew
 Guilty: TypeAlias = Counter[tuple[Unit, Setting]]
 
@@ -50,6 +52,26 @@ def records(
             continue
         progress.hear(record)
         yield record
+
+
+def train_together(tasks: Sequence[Task], files: Sequence[Path], log: Path | None) -> None:
+    """Train the networks of these tasks in groups, and keep them in the cache, where the tasks find them.
+
+    In a worker: a plug-in that ends the process there is trained, and fails, by itself later.
+    """
+    ready = functools.partial(prepare, tuple(files), log)
+    pool: Pool[tuple[Unit, ...], Record] = Pool(_trained, ready, 1, _first)
+    for _ in pool.run([tuple(task.unit for task in tasks)]):
+        pass
+
+
+def _trained(units: tuple[Unit, ...]) -> Iterator[Record]:
+    stacking.train_together(units, device.current())
+    yield from ()
+
+
+def _first(waiting: list[T], _: T | None, __: list[T]) -> T:
+    return waiting[0]
 
 
 def _with_the_guilty(progress: Progress, guilty: Guilty) -> list[Cell]:

@@ -1,12 +1,16 @@
 """The multi-layer perceptron, and how networks are trained: two presets, and that of pictures and sound."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
+from .cache import Training, recalled
 from .descent import BatchLoss, descended
 from .descent import Recipe as Recipe
 from .descent import loss_of as loss_of
@@ -108,6 +112,27 @@ class Scales:
             linear[-1].bias.mul_(self.spread).add_(self.level)
 
 
+class Postponed(BaseException):
+    """Carries what would have been trained out of a plug-in; no `Exception`, so that none holds it back."""
+
+    def __init__(self, training: Training[Any]) -> None:
+        super().__init__()
+        self.training = training
+
+
+_POSTPONED: ContextVar[bool] = ContextVar("postponed", default=False)
+
+
+@contextlib.contextmanager
+def postponing() -> Iterator[None]:
+    """Inside, `descend` raises `Postponed` in place of training."""
+    token = _POSTPONED.set(True)
+    try:
+        yield
+    finally:
+        _POSTPONED.reset(token)
+
+
 def fit(
     net: nn.Sequential, problem: Problem, rng: Generator, preset: Preset, loss: BatchLoss = plain_loss
 ) -> nn.Sequential:
@@ -135,6 +160,10 @@ def fit(
 def descend(net: N, problem: Problem, rng: Generator, recipe: Recipe, loss: BatchLoss = plain_loss) -> N:
     """Train `net`, of any build, on the rows as they are, and hand it back in eval mode.
 
-    With patience the validation rows are held out, and the epoch of the least loss on them is kept.
+    With patience the validation rows are held out, and the epoch of the least loss on them is kept.  What the
+    cache holds is loaded instead, to the same bits.
     """
-    return descended(net, problem, rng, recipe, loss)
+    training = Training(net=net, problem=problem, rng=rng, recipe=recipe, loss=loss)
+    if _POSTPONED.get():
+        raise Postponed(training)
+    return recalled(training, lambda: descended(net, problem, rng, recipe, loss))
