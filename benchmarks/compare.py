@@ -14,7 +14,7 @@ from .findings import read_scores
 from .provenance import settings as settings_of
 from .provenance import versions
 from .registry import AssayError
-from .store import read_table
+from .tables import read_table
 
 ABSENT_IN_A = ("it is not in A", "all of it is skipped in A", "all of it is undefined in A")
 

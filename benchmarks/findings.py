@@ -16,7 +16,7 @@ from .overview import overview
 from .pairs import pairs as every_two
 from .registry import AssayError
 from .significance import Significance, compare_many
-from .store import read_table
+from .tables import read_table
 from .trust import Trust
 
 BESIDE = ("agreement", "models", "costs", "metrics", "reliance", "problems")

@@ -1,7 +1,6 @@
 """manifest.json: how a results folder was made, and what its tables are."""
 
 import contextlib
-import gzip
 import hashlib
 import importlib.metadata
 import json
@@ -11,14 +10,19 @@ import shlex
 import sqlite3
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .intact import check_ledger, check_manifest, unpacked
 from .registry import AssayError
-from .store import COLUMNS, OLDEST, SCHEMA, SHOWN, TIMED, write_atomically
+from .store import COLUMNS, NUMBERS, OLDEST, SCHEMA, SHOWN, TIMED, write_atomically
 from .store import FILE as LEDGER
 from .suite import Suite
+
+if TYPE_CHECKING:
+    from .runner import Means
 
 FILE = "manifest.json"
 SEALED = tuple(name for name in COLUMNS if name not in {*SHOWN, *TIMED})  # the same to the bit for a seed
@@ -29,7 +33,7 @@ def begin(
     folder: Path,
     suite: Suite,
     command: list[str],
-    jobs: int,
+    means: "Means",
     *,
     written: Suite | None = None,
     fresh: bool = False,
@@ -40,11 +44,13 @@ def begin(
         folder: of the results.
         suite: what is run.
         command: the words that were given.
-        jobs: number of worker processes.
+        means: what it is computed with.
         written: the suite before options took the place of its lists, whose order `merge` then keeps.
         fresh: nothing of what the folder held is kept; else the runs that it was joined of are still named.
     """
-    from .device import current  # torch waits until something is run
+    import torch  # waits until something is run
+
+    from .device import current
     from .grid import ENGINE
 
     made = {
@@ -61,9 +67,13 @@ def begin(
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
-            "jobs": jobs,
+            "jobs": means.jobs,
+            "threads": 1,  # of each
+            "instructions": torch.backends.cpu.get_cpu_capability(),
             "device": str(current()),
         },
+        **({"cluster": means.cluster} if means.cluster else {}),
+        **({"limits": asdict(means.limits)} if any(astuple(means.limits)) else {}),
         "start": _now(),
         "end": None,
         **({} if fresh else _earlier(folder)),
@@ -123,7 +133,7 @@ def _table_text(folder: Path, name: str) -> bytes | None:
     try:
         if plain.is_file():
             return plain.read_bytes()
-        return gzip.decompress(packed.read_bytes()) if packed.is_file() else None
+        return unpacked(packed) if packed.is_file() else None
     except (OSError, EOFError, ValueError) as error:
         raise AssayError(
             f"table {name!r} of {str(folder)!r} cannot be read ({error}); make it again with `report`."
@@ -168,6 +178,7 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
             older = f"bring it up to date with `report {shlex.quote(str(folder))}`"
             remedy = older if version in range(OLDEST, SCHEMA) else "use the program's version that made it"
             raise AssayError(f"ledger {str(path)!r} has layout {version}, not {SCHEMA}; {remedy}.")
+        check_ledger(db, path, COLUMNS, NUMBERS)
         yield db
     except sqlite3.DatabaseError as error:
         raise AssayError(
@@ -186,9 +197,10 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except (OSError, ValueError, TypeError) as error:
+        made = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
         raise AssayError(f"manifest {str(path)!r} cannot be read ({error}); run the suite again.") from None
+    return check_manifest(made, path)
 
 
 def joined(

@@ -1,6 +1,7 @@
 """Folders of published pictures and sounds: what metadata.csv lists, checked, and a draw of its rows."""
 
 import csv
+import errno
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ from torch import Generator, Tensor
 
 from .plugin import NotApplicable
 from .registry import AssayError, near_miss
+from .suite import brief
 
 Condition: TypeAlias = Literal["RBFP", "RBRP", "SBFP", "SBRP"]
 LIST: Final = "metadata.csv"
+DIGITS: Final = 15  # of a whole number
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,11 @@ class Entry:
             AssayError: there is something else, or a negative one.
         """
         text = self.values[column]
-        if not (text.isascii() and text.isdigit()):
-            raise self.wrong(f"{column} is {text!r}, and must be a whole number of 0 or more; mend it")
+        if not (text.isascii() and text.isdigit() and len(text) <= DIGITS):
+            raise self.wrong(
+                f"{column} is {brief(text)}, and must be a whole number of 0 or more, of at most {DIGITS} "
+                "digits; mend it"
+            )
         return int(text)
 
     def file(self) -> Path:
@@ -55,12 +61,14 @@ class Entry:
                 found.is_relative_to(folder) and not Path(name).is_absolute() and ".." not in Path(name).parts
             )
             there = found.is_file()
-        except (OSError, ValueError):  # a name that is too long, or with a NUL
+        except (OSError, ValueError, RuntimeError):  # a name too long or with a NUL, a link to itself
             inside, there = True, False
         if not inside:
-            raise self.wrong(f"file_name {name!r} leaves the folder; name a file inside it, and no link out")
+            raise self.wrong(
+                f"file_name {brief(name)} leaves the folder; name a file inside it, and no link out"
+            )
         if not there:
-            raise self.wrong(f"the file {name!r} is not there; complete the folder or drop the line")
+            raise self.wrong(f"the file {brief(name)} is not there; complete the folder or drop the line")
         return found
 
 
@@ -143,6 +151,9 @@ def _listed(source: Path, columns: tuple[str, ...]) -> list[Entry]:
     entries: list[Entry] = []
     header: list[str] = []
     try:
+        source.stat()
+        if not source.is_file():  # a pipe or a device may have no end
+            raise OSError(errno.EINVAL, "it is no file")
         with source.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
@@ -195,10 +206,10 @@ def _classes(own: list[Entry], held_out: list[Entry], column: str) -> tuple[str,
     for entry in held_out:
         if entry.values[column] not in labels:
             raise entry.wrong(
-                f"{column} {entry.values[column]!r} is in no line of {str(own[0].source)!r}, so no model can "
-                "learn it; drop the line"
+                f"{column} {brief(entry.values[column])} is in no line of {str(own[0].source)!r}, so no "
+                "model can learn it; drop the line"
             )
-    numbers = all(label.isascii() and label.isdigit() for label in labels)
+    numbers = all(label.isascii() and label.isdigit() and len(label) <= DIGITS for label in labels)
     return tuple(sorted(labels, key=int if numbers else None))
 
 

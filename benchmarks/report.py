@@ -20,6 +20,7 @@ from . import leaderboard as lead
 from .findings import Findings, find
 from .leaderboard import Tables, in_prose
 from .leaderboard import markdown_table as as_markdown
+from .manifest import read as read_manifest
 from .manifest import seal
 from .store import FILE, GROUP_ACCURACY, Ledger, write_atomically
 
@@ -53,6 +54,7 @@ def write(folder: Path) -> Findings:
         AssayError: there is neither, or it cannot be read, or it holds nothing.
     """
     if ledgered := (folder / FILE).is_file():
+        read_manifest(folder)  # a wrong one is told before any table is made again
         ledger = Ledger(folder)
         try:
             ledger.export()

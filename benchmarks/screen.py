@@ -13,8 +13,10 @@ def console() -> Console:
 
 
 def complain(text: str, code: int) -> int:
-    """Say on the error stream what was wrong, and hand the exit code back."""
-    Console(stderr=True, soft_wrap=True).print(Text(f"error: {text}", style="red"))
+    """Say on the error stream what was wrong, in one line, and hand the exit code back."""
+    # what a file or an option says may be quoted in it, and must not begin a line or steer the terminal
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    Console(stderr=True, soft_wrap=True).print(Text(f"error: {line}", style="red"))
     return code
 
 

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,12 @@ from typing import Any
 import pydantic
 
 from .registry import AssayError, Plugin, Registry, near_miss
+from .suite import brief
 
 TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<mark>[\[\],=])|(?P<word>[^\[\],="'\s]+))""")
 END = ""
+LONGEST = 100_000  # characters of a setting
+MOST = 10_000  # settings that one text may sweep
 LISTS = tuple(above + "metadata.csv" for above in ("", "*/", "*/*/"))  # what tells of a folder's files
 
 
@@ -44,13 +48,21 @@ def _content(value: Any) -> Any:
     """A path counts by what the file or folder holds, so that an edited table is computed anew."""
     if not isinstance(value, Path):
         return value
-    path = value.expanduser()
+    try:
+        return _read(value.expanduser()) or str(value)
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a name that is too long, no right
+        why = getattr(error, "strerror", None) or error
+        raise AssayError(f"path {brief(str(value))} cannot be read ({why}); give another.") from None
+
+
+def _read(path: Path) -> str | None:
+    """A hash of what a file or folder holds; None where there is nothing to be read."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
     # folders of pictures are too large to be read whole, or even to be listed; metadata.csv names the files
     lists = sorted((file.relative_to(path).as_posix(), file) for at in LISTS for file in path.glob(at))
     parts = [(name, hashlib.sha256(file.read_bytes()).hexdigest()) for name, file in lists if file.is_file()]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else str(value)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest() if parts else None
 
 
 def shown(value: Any) -> str:
@@ -73,6 +85,9 @@ def settings(registry: Registry[Any], text: str) -> list[Setting]:
             raise AssayError(
                 f"{plugin.kind} {name!r} has no parameter {key!r}.{near_miss(key, plugin.parameters)}"
             )
+    asked = math.prod(len(values) for values in given.values() if isinstance(values, list))
+    if asked > MOST:
+        raise AssayError(f"{brief(text)} asks for {asked:,} settings; give lists that make at most {MOST:,}.")
     sweeps = [[(k, v) for v in (vs if isinstance(vs, list) else [vs])] for k, vs in given.items()]
     return [setting(plugin, dict(chosen)) for chosen in itertools.product(*sweeps)]
 
@@ -108,15 +123,15 @@ def _checked(plugin: Plugin[Any], key: str, value: Any) -> Any:
     except pydantic.ValidationError as error:
         why = error.errors()[0]["msg"].removeprefix("Value error, ").removesuffix(".")
         raise AssayError(
-            f"{plugin.kind} {plugin.name!r}: parameter {key} cannot be {value!r}: {why[0].lower()}{why[1:]}; "
-            + _remedy(value, why, plugin.defaults[key])
+            f"{plugin.kind} {plugin.name!r}: parameter {key} cannot be {brief(value)}: "
+            f"{why[0].lower()}{why[1:]}; " + _remedy(value, why, plugin.defaults[key])
         ) from None
 
 
 def _remedy(value: Any, why: str, default: Any) -> str:
     """What to do about a value that is not allowed."""
     if "string" in why and not isinstance(value, str):
-        return f'write it in quotes, "{value}", if it is meant as text.'
+        return f'write it in quotes, "{brief(value)}", if it is meant as text.'
     return f"the default is {default!r}." if default not in (None, "") else "leave it out, or mend it."
 
 
@@ -147,22 +162,26 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
             key = _take(tokens, "word")
             _take(tokens, "mark", "=")
             if key in given:
-                raise AssayError(f"{text!r} gives {key} twice; leave one out, or write {key}=[...] to sweep.")
+                raise AssayError(
+                    f"{brief(text)} gives {brief(key)} twice; leave one out, or write [...] to sweep."
+                )
             given[key] = _value(tokens, *next(tokens))
             mark, expected = next(tokens)[1], ","
         if mark != ("]" if given else END) or (given and next(tokens)[1] != END):
             raise ValueError
-    except (ValueError, StopIteration):
+    except (ValueError, StopIteration, RecursionError):
         raise AssayError(
-            f"cannot read {text!r}: write name, or name[parameter=value,...] with numbers, words, "
+            f"cannot read {brief(text)}: write name, or name[parameter=value,...] with numbers, words, "
             '"quoted text" or [lists] as values.'
         ) from None
     return name, given
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    position = 0
-    while position < len(text.rstrip()):
+    position, end = 0, len(text.rstrip())
+    if end > LONGEST:
+        raise ValueError
+    while position < end:
         match = TOKEN.match(text, position)
         if match is None:
             raise ValueError
@@ -203,7 +222,7 @@ def _scalar(word: str) -> Any:
         return word == "true"
     for kind in (int, float):
         try:
-            return kind(word)
-        except ValueError:
+            return kind(word) if word.isascii() else word
+        except ValueError:  # no such number, or one of more than 4,300 digits
             continue
     return word

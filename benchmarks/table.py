@@ -129,6 +129,7 @@ def _rows(path: str) -> tuple[list[str], list[list[str]], list[int]]:
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
+        _check_file(Path(path).expanduser())
         with Path(path).expanduser().open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in reader:
@@ -145,13 +146,20 @@ def _rows(path: str) -> tuple[list[str], list[list[str]], list[int]]:
         raise AssayError(f"file {path!r} is not UTF-8 text; save it as CSV in UTF-8.") from None
     except csv.Error as error:
         raise AssayError(f"file {path!r}, line {reader.line_num}: {error}; mend the quotes.") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except (OSError, ValueError, RuntimeError) as error:  # a NUL in the path; ~ of a user who is not there
         reason = getattr(error, "strerror", None) or error
         raise AssayError(f"file {path!r} cannot be read ({reason}); give the path of a CSV file.") from None
     if not rows:
         raise AssayError(f"file {path!r} is empty; give a CSV file with a header line.")
     data = [["" if cell.lower() in MISSING else cell for cell in row] for row in rows[1:]]
     return rows[0], data, lines[1:]
+
+
+def _check_file(path: Path) -> None:
+    """Raise OSError if this is a folder, or a pipe or a device, which may have no end."""
+    path.stat()
+    if not path.is_file():
+        raise OSError("it is no file")
 
 
 def _check_header(path: str, header: list[str]) -> None:

@@ -14,7 +14,8 @@ from . import leaderboard as lead
 from .controls import controls
 from .registry import AssayError, near_miss
 from .stats import levels
-from .store import read_table, write_atomically
+from .store import write_atomically
+from .tables import read_table
 from .writing import writing
 
 UNIT = [*lead.PROBLEM, "model", "seed", "model_seed", "method_seed"]

@@ -11,8 +11,8 @@ from . import grid, loading, manifest
 from .grid import REGISTRIES
 from .records import row_of
 from .registry import AssayError
-from .store import read_table
 from .suite import load_suite, suite_names
+from .tables import read_table
 
 NEEDED = ("scores", "models", "problems", "metrics")  # every run has them; the others, if it says so
 CELLS = ("scores", "agreement")

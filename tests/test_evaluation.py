@@ -12,9 +12,10 @@ from assay.benchmarks.grid import REGISTRIES, plan
 from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METRICS
 from assay.benchmarks.registry import AssayError, load_file
-from assay.benchmarks.runner import run
-from assay.benchmarks.store import TIMED, Ledger, read_table
+from assay.benchmarks.runner import Means, run
+from assay.benchmarks.store import TIMED, Ledger
 from assay.benchmarks.suite import Suite
+from assay.benchmarks.tables import read_table
 from assay.benchmarks.tasks import missing
 
 torch.set_num_threads(1)
@@ -621,7 +622,7 @@ def execute(folder, given, jobs=0, files=(), stop_after=None):
     ledger = Ledger(folder)
     computed = 0
     try:
-        for record in run(given, ledger, jobs=jobs, files=files):
+        for record in run(given, ledger, Means(jobs=jobs, files=tuple(files))):
             computed += record.table in {"scores", "agreement"}
             if computed == stop_after:
                 break

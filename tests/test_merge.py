@@ -42,10 +42,9 @@ HALVES = {
 def run(suite, folder, written=SUITE):
     plan = grid.plan(suite)
     ledger = Ledger(folder)
-    made = manifest.begin(folder, suite, ["assay", "run", str(folder.name)], 1, written=written)
-    records = [
-        record for record in runner.run(plan, ledger, jobs=0) if record.table in ("scores", "agreement")
-    ]
+    words, means = ["assay", "run", str(folder.name)], runner.Means(jobs=1)
+    made = manifest.begin(folder, suite, words, means, written=written)
+    records = [record for record in runner.run(plan, ledger) if record.table in ("scores", "agreement")]
     export(folder, ledger)
     manifest.finish(folder, made)
     manifest.seal(folder)

@@ -11,7 +11,7 @@ from assay.benchmarks import estimators, leaderboard, shortcuts, trust
 from assay.benchmarks.findings import load
 from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import METHODS, METRICS
-from assay.benchmarks.store import read_table
+from assay.benchmarks.tables import read_table
 
 load_plugins()
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,7 +11,8 @@ from scipy.stats import mannwhitneyu, spearmanr
 from assay.benchmarks import detection, shortcuts
 from assay.benchmarks.leaderboard import Tables
 from assay.benchmarks.registry import AssayError
-from assay.benchmarks.store import COLUMNS, read_table
+from assay.benchmarks.store import COLUMNS
+from assay.benchmarks.tables import read_table
 
 LEVELS = (0.0, 0.5, 1.0)
 USED = {"linear": (0.0, 0.1, 0.6), "mlp": (0.02, 0.4, 0.9)}  # share of reliance at each level

@@ -43,8 +43,8 @@ def ours(monkeypatch):
 def run(suite, folder):
     plan = grid.plan(suite)
     ledger = Ledger(folder)
-    made = manifest.begin(folder, suite, ["assay", "run", "tiny"], 1)
-    for _ in runner.run(plan, ledger, jobs=0):
+    made = manifest.begin(folder, suite, ["assay", "run", "tiny"], runner.Means(jobs=1))
+    for _ in runner.run(plan, ledger):
         pass
     manifest.finish(folder, made)
     export(ledger)

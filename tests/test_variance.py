@@ -13,8 +13,9 @@ from assay.benchmarks.grid import plan
 from assay.benchmarks.intervals import estimates
 from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.runner import run
-from assay.benchmarks.store import Ledger, read_table
+from assay.benchmarks.store import Ledger
 from assay.benchmarks.suite import Suite
+from assay.benchmarks.tables import read_table
 from assay.benchmarks.variance import COLUMNS, display, nested, section, variance
 
 torch.set_num_threads(1)
@@ -35,7 +36,7 @@ BLOCK = {
 def tables(folder, block=BLOCK, **seeds):
     """The tables of a real run."""
     ledger = Ledger(folder)
-    for _ in run(plan(Suite.model_validate({"name": "toy", "grid": [block]} | seeds)), ledger, jobs=0):
+    for _ in run(plan(Suite.model_validate({"name": "toy", "grid": [block]} | seeds)), ledger):
         pass
     ledger.export()
     ledger.close()

@@ -1,0 +1,50 @@
+"""What is seen to before a run writes anything: a wrong input leaves all files as they were."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .evaluation import draw
+from .grid import Unit
+from .plugin import NotApplicable
+from .registry import AssayError
+from .store import Ledger
+
+
+def check_files(units: Iterable[Unit]) -> None:
+    """Draw one problem of every dataset that reads a user's file.
+
+    Raises:
+        AssayError: the file cannot be read, or is not what the dataset takes.
+    """
+    reading = {
+        unit.dataset: unit.seed for unit in units if any(isinstance(v, Path) for _, v in unit.dataset.values)
+    }
+    for dataset, seed in reading.items():
+        with suppress(NotApplicable):
+            draw(dataset, seed)
+
+
+def lacking(folder: Path) -> list[Path]:
+    """The folder and those above it that are not there, the deepest first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+@contextmanager
+def taken_back(made: list[Path], ledger: Ledger) -> Iterator[None]:
+    """Take away the results folder that this run made, if it is refused before its first cell is finished.
+
+    It holds the ledger meanwhile, so that nobody else can have begun there.
+
+    made: what was `lacking` before.
+    """
+    try:
+        yield
+    except AssayError:
+        if ledger.folder in made and not ledger.holds_cells():
+            shutil.rmtree(ledger.folder, ignore_errors=True)
+            for path in made[1:]:
+                with suppress(OSError):  # somebody has put something there
+                    path.rmdir()
+        raise

@@ -1,0 +1,1 @@
+UPDATE scores SET method = x'00ff';

@@ -1,0 +1,1 @@
+UPDATE models SET quality = x'01';

@@ -1,0 +1,1 @@
+UPDATE scores SET method = 'a' || char(27) || 'b';

@@ -1,0 +1,1 @@
+UPDATE scores SET skill = 9e999;

@@ -1,0 +1,1 @@
+UPDATE scores SET key = CAST(key AS BLOB);

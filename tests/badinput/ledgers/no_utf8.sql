@@ -1,0 +1,1 @@
+UPDATE scores SET reason = CAST(x'ff41fe' AS TEXT);

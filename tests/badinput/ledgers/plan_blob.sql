@@ -1,0 +1,1 @@
+UPDATE plan SET key = CAST(key AS BLOB);

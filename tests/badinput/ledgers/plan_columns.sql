@@ -1,0 +1,1 @@
+DROP TABLE plan; CREATE TABLE plan (a, b);

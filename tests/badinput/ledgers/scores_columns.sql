@@ -1,0 +1,1 @@
+DROP TABLE scores; CREATE TABLE scores (a, b);

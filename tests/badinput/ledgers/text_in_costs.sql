@@ -1,0 +1,1 @@
+UPDATE costs SET seconds = 'long';

@@ -1,0 +1,1 @@
+UPDATE problems SET seed = 'x';

@@ -1,0 +1,1 @@
+UPDATE scores SET seed = 'one';

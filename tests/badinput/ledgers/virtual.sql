@@ -1,0 +1,1 @@
+CREATE VIRTUAL TABLE costly USING fts5(a);
