@@ -11,6 +11,7 @@ from .screen import complain, console, program
 
 if TYPE_CHECKING:
     from .findings import Findings
+    from .finished import Told
     from .screen import Console
 
 REGRESSION = "--fail-on-regression"
@@ -48,6 +49,7 @@ def report(
 ) -> None:
     """Make the tables of a results folder again, and what else is asked for."""
     from . import findings
+    from .finished import told
     from .report import write
     from .store import FILE
 
@@ -55,7 +57,7 @@ def report(
     if out is not None and not any(wanted.values()):
         raise AssayError("--out says where the page and the exports go; add --html, --latex, --csv or --png.")
     if not any(wanted.values()):
-        show_board(console(), write(results), results)
+        show_board(console(), told(write(results)), results)
         return
     found = write(results) if (results / FILE).is_file() else findings.find(results)
     for path in _exported(found, wanted, out or results):
@@ -81,16 +83,14 @@ def _exported(found: "Findings", wanted: dict[str, bool], folder: Path) -> list[
     return written
 
 
-def show_board(screen: "Console", found: "Findings", folder: Path) -> None:
+def show_board(screen: "Console", told: "Told", folder: Path) -> None:
     """The leaderboard, what it says, and where the rest of it is."""
-    from .report import display
-    from .terminal import show
+    from .terminal import show_rows
 
-    board = found.boards["overall"]
-    show(screen, display(board), "Leaderboard: skill, 0 is chance and 1 is the exact answer")
-    for sentence in found.overview:
-        screen.out(f"\n{sentence.replace('`', '')}", highlight=False)
-    if board["note"].any() or board["failed"].any():
+    show_rows(screen, told.columns, told.rows, "Leaderboard: skill, 0 is chance and 1 is the exact answer")
+    for sentence in told.overview:
+        screen.out(f"\n{sentence}", highlight=False)
+    if told.qualified:
         screen.out(f"\nReasons for what is skipped, failed or qualified: {folder / 'leaderboard.md'}")
     screen.out(
         f"\nTables: {folder / 'leaderboard.md'}, leaderboard.csv, scores.csv, agreement.csv, costs.csv"
@@ -212,11 +212,12 @@ def merge(
 ) -> None:
     """Join runs of one suite that were made on several machines."""
     from . import merge as merging
+    from .finished import told
     from .report import write
 
     joined = merging.merge(results, out)
     screen = console()
-    show_board(screen, write(out), out)
+    show_board(screen, told(write(out)), out)
     screen.out(f"\n{joined.told}", highlight=False)
 
 

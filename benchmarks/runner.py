@@ -1,11 +1,11 @@
 """Runs what is missing from a results folder, here or in workers, and writes it down cell by cell."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from . import local
+from . import cache, device, local
 from .grid import Cell
-from .local import NONE, Limits
 from .problem import REGIONS
 from .records import (
     Record,
@@ -20,13 +20,30 @@ from .records import (
 )
 from .spec import Setting
 from .store import Ledger
-from .tasks import Plan, missing
+from .tasks import Plan, Task, missing
 from .thumbnails import SEED
+from .workers import NONE, Limits
+
+LOG = "plugins.log"  # in the results folder: what plug-ins have printed
 
 
-def run(
-    plan: Plan, ledger: Ledger, *, jobs: int, files: Sequence[Path] = (), limits: Limits = NONE
-) -> Iterator[Record]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """What a run is computed with; none of it moves a number.
+
+    jobs: worker processes on this machine; 0 computes in this process.
+    cluster: address of a Dask scheduler, whose workers compute instead.
+    files: plug-ins of the user's own.
+    limits: what a worker may take before it is ended.
+    """
+
+    jobs: int = 0
+    cluster: str = ""
+    files: tuple[Path, ...] = ()
+    limits: Limits = NONE
+
+
+def run(plan: Plan, ledger: Ledger, means: Means = Means()) -> Iterator[Record]:
     """Compute what is missing; every record is in the ledger before it is yielded.
 
     Raises:
@@ -35,11 +52,25 @@ def run(
     ledger.set_plan(planned_rows(plan))
     for metric in _metrics(plan):
         ledger.write("metrics", facts_key(metric), facts_row(metric))
-    tasks = missing(plan, ledger.done())
-    for record in local.records(tasks, jobs, files, limits):
+    for record in _records(missing(plan, ledger.done()), ledger.folder, means):
         if record.row:
             ledger.write(record.table, record.key, record.row)
         yield record
+
+
+def _records(tasks: Sequence[Task], folder: Path, means: Means) -> Iterator[Record]:
+    if means.cluster:
+        from . import cluster
+
+        yield from cluster.records(tasks, means.cluster, means.files, means.limits)
+        return
+    log = folder / LOG
+    log.unlink(missing_ok=True)
+    if device.stacked() and cache.current() is not None:
+        local.train_together(tasks, means.files, log)
+    yield from local.records(tasks, means.jobs, means.files, means.limits, log)
+    if log.exists() and not log.stat().st_size:
+        log.unlink()
 
 
 def planned_rows(plan: Plan) -> Iterator[tuple[str, str]]:

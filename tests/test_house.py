@@ -14,21 +14,33 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
-    "what flows": "registry suite terms signals problem plugin randomness formula table published "
-    "drawing backdrops sprites association gaussian decoys embedding device",
-    "what plug-ins may use": "truth sharing perturb exact_model ranking concordance coalitions thresholds "
-    "effects variants neighbours regions endtasks shapley games trees noise relu_rules captum_units "
-    "rescale speech soundscape layermaps descent training blocks transformer sequence adapters",
-    "plug-ins": "PLUGINS",
-    "one unit": "metering shared stats spec grid explaining yardstick records interventions thumbnails "
-    "scoring evaluation",
-    "many": "loading workers tasks local cluster store runner frozen",
-    "their checks": "linear_task network_task promises metric_tasks soundness checks",
-    "tables": "writing controls intervals leaderboard pairs significance profiles breakdown accord "
-    "estimators trust detection shortcuts variance errorsplit overview manifest findings page gallery "
-    "report provenance differences compare payload diagrams charts html comparison palette rankplots "
-    "curveplots plots latex results suite_union merge vetting submit",
-    "the terminal": "listing scaffold screen terminal reading cli",
+    "what flows": (
+        "registry suite terms sources declared signals problem plugin ambient randomness formula "
+        "table published drawing backdrops sprites association gaussian decoys embedding device "
+        "fingerprint folders"
+    ),
+    "what plug-ins may use": (
+        "truth sharing perturb exact_model ranking concordance coalitions thresholds effects variants "
+        "neighbours regions endtasks shapley games trees noise relu_rules captum_units rescale speech "
+        "soundscape layermaps cache descent training blocks transformer sequence adapters"
+    ),
+    "plug-ins": ("PLUGINS"),
+    "one unit": (
+        "metering shared stats spec grid explaining yardstick records interventions thumbnails "
+        "scoring evaluation"
+    ),
+    "many": (
+        "loading stacking workers tasks local keeper errand reach cluster exporting intact store "
+        "tables runner frozen"
+    ),
+    "their checks": ("linear_task network_task promises metric_tasks soundness checks"),
+    "tables": (
+        "writing controls intervals leaderboard pairs significance profiles breakdown accord "
+        "estimators trust detection shortcuts variance errorsplit overview manifest beforehand "
+        "findings page gallery report provenance differences compare payload diagrams charts html "
+        "comparison palette rankplots curveplots plots latex results suite_union merge vetting submit"
+    ),
+    "the terminal": ("listing scaffold screen terminal finished reading running cli"),
 }
 ORDER = " ".join(LAYERS.values()).split()
 FOLDERS = ("benchmarks", *PLUGINS)
