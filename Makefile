@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 
 PEERS := .venv/.peers
 
-.PHONY: bench install test speed methods metrics budget reference symbolic vision audio spurious end_tasks seeds splits games publish clean
+.PHONY: bench install test speed speed-compare speed-table chaos methods metrics budget reference symbolic vision audio spurious end_tasks seeds splits games publish clean
 
 bench: install  ## install, then run the default suite and print its leaderboard
 	$(BIN)/python run_bench.py
@@ -30,7 +30,19 @@ test: $(PEERS)  ## lint, types, tests
 	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 speed: $(PEERS)  ## time what the benchmark itself does; takes some minutes
-	JAXTYPING_DISABLE=1 $(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds
+	JAXTYPING_DISABLE=1 $(BIN)/pytest benchmarks/speed --benchmark-only --benchmark-columns=median,iqr,rounds \
+	  --benchmark-storage=results/speed --benchmark-save=$(or $(NAME),run)
+
+speed-compare: $(PEERS)  ## what moved between the kept timings
+	$(BIN)/pytest-benchmark --storage=results/speed compare --columns=median,iqr --sort=fullname
+
+speed-table: install  ## write the last kept timings into docs/speed.md
+	$(BIN)/python benchmarks/speed/times.py
+
+chaos: $(PEERS)  ## kill, stop, starve and fuzz real runs; takes a quarter of an hour
+	$(BIN)/pytest benchmarks/chaos --numprocesses 2 --dist load
+	ASSAY_FUZZ_EXAMPLES=2000 $(BIN)/pytest -q tests/test_badinput.py -k test_any --numprocesses 2
+	ASSAY_CELLS=1000000 JAXTYPING_DISABLE=1 $(BIN)/pytest benchmarks/speed/test_scale.py --benchmark-only
 
 methods metrics budget reference symbolic vision audio spurious end_tasks seeds splits games: install  ## the long suites
 	$(BIN)/python run_bench.py run $@

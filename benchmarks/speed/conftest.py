@@ -1,4 +1,4 @@
-"""The network that is explained; and after the timings those that do the same, side by side, as ratios."""
+"""What is timed, what is kept of it, and those that do the same side by side."""
 
 from collections import defaultdict
 
@@ -11,6 +11,7 @@ from assay.benchmarks.grid import Unit, expand
 from assay.benchmarks.loading import load_plugins
 from assay.benchmarks.plugin import Case
 from assay.benchmarks.randomness import rng_for
+from assay.benchmarks.store import COLUMNS, SEEDS
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +35,39 @@ def network():
         )
 
     return trained
+
+
+@pytest.fixture
+def row():
+    """A row of scores, as long as they usually are."""
+    texts = {
+        "dataset": "symbolic",
+        "parameters": "function=7 explained=50 label_sd=0.01",
+        "noise": "columns=100",
+        "model": "mlp",
+        "method": "integrated_gradients[steps=50]",
+        "metric": "functional_precision",
+        "family": "ground truth",
+        "status": "ok",
+        "reason": "",
+        "version": "1/1/1/1",
+    }
+    numbers = dict.fromkeys(COLUMNS["scores"], 1 / 3) | dict.fromkeys(SEEDS, 0)
+    return numbers | {"rows": 50, "nan_rows": 0} | texts
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    """The kept times say what kind of machine they are of, and not which."""
+    machine_info.pop("node", None)
+
+
+def pytest_benchmark_update_json(output_json):
+    """Nor in which folder it has the program."""
+    for bench in output_json["benchmarks"]:
+        bench["params"] = {name: str(value)[:200] for name, value in (bench["params"] or {}).items()}
+    output_json["commit_info"] = {
+        name: value for name, value in output_json["commit_info"].items() if name in {"id", "time", "dirty"}
+    }
 
 
 def pytest_terminal_summary(terminalreporter):

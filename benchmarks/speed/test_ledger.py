@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 
 from assay.benchmarks import grid, loading, report, runner
-from assay.benchmarks.store import COLUMNS, Ledger
+from assay.benchmarks.store import Ledger
 from assay.benchmarks.suite import load_suite
 
 loading.load_plugins()
@@ -18,20 +18,24 @@ def ledger(tmp_path):
     opened.close()
 
 
-def test_write_a_cell(benchmark, ledger):
-    row = dict.fromkeys(COLUMNS["scores"], 0.5)
+@pytest.mark.benchmark(group="ledger")
+def test_write_a_cell(benchmark, ledger, row):
     keys = count()
-    benchmark(lambda: ledger.write("scores", str(next(keys)), row))
+    benchmark(lambda: ledger.write("scores", grid.digest(next(keys)), row))
 
 
-def test_plan_quick(benchmark):
-    benchmark(lambda: grid.plan(load_suite("quick")))
+@pytest.mark.benchmark(group="plan")
+@pytest.mark.parametrize("suite", ["quick", "methods"])
+def test_plan(benchmark, suite):
+    found = benchmark.pedantic(grid.plan, (load_suite(suite),), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["cells"] = sum(map(len, found.values()))
 
 
-def test_report_of_a_thousand_cells(benchmark, tmp_path):
+@pytest.mark.benchmark(group="report")
+def test_report_of_smoke(benchmark, tmp_path):
     suite = load_suite("smoke")
     opened = Ledger(tmp_path)
-    for _ in runner.run(grid.plan(suite), opened, jobs=0):
+    for _ in runner.run(grid.plan(suite), opened):
         pass
     opened.close()
-    benchmark(report.write, tmp_path)
+    benchmark.pedantic(report.write, (tmp_path,), rounds=3, warmup_rounds=1)

@@ -1,0 +1,132 @@
+"""A disk that is full, a folder that cannot be written or goes away: one line, exit 2, the work kept."""
+
+import os
+import resource
+import shutil
+import subprocess
+
+import pytest
+
+from assay.benchmarks.chaos.victim import (
+    Moment,
+    assert_one_line,
+    assert_resumes,
+    assert_sound,
+    environment,
+    run,
+    start,
+    struck,
+)
+
+
+def mount(place, *words):
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    done = subprocess.run(["mount", *words, place], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 16 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount(place, "-t", "tmpfs", "-o", "size=16m", "tmpfs")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(disk, left):
+    """Leave this many bytes of the disk."""
+    free = shutil.disk_usage(disk).free
+    with (disk / "ballast").open("wb") as file:
+        file.write(b"x" * max(0, free - left))
+        file.flush()
+
+
+@pytest.mark.parametrize("left", [0, 20_000, 150_000, 400_000, 900_000])
+def test_the_disk_is_full_before_the_first_cell_or_after_some(disk, small, left):
+    folder = disk / "run"
+    fill(disk, left)
+    assert_one_line(run(folder, small.words), 2, "cannot be")
+    (disk / "ballast").unlink()
+    assert_sound(folder, small)
+    assert_resumes(folder, small)
+
+
+@pytest.mark.parametrize("left", [0, 40_000, 200_000, 260_000])
+def test_the_disk_is_full_when_the_tables_are_written(disk, small, left):
+    folder = disk / "run"
+    struck(folder, small, Moment("scores.csv", 0), lambda victim: victim.kill())
+    (folder / "scores.csv").unlink()
+    fill(disk, left)
+    assert_one_line(run(folder, small.words), 2, "cannot be")
+    (disk / "ballast").unlink()
+    assert_sound(folder, small)
+    assert_resumes(folder, small)
+
+
+@pytest.mark.parametrize("limit", [50_000, 200_000, 700_000])
+def test_files_may_not_grow(tmp_path, small, limit):
+    """A quota on the size of a file, which needs no root."""
+    folder = tmp_path / "run"
+    victim = run(
+        folder, small.words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    assert_one_line(victim, 2, "cannot be")
+    assert_sound(folder, small)
+    assert_resumes(folder, small)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_the_disk_may_only_be_read(disk, tiny, finished):
+    folder = disk / "run"
+    if finished:
+        run(folder, tiny.words)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    assert_one_line(run(folder, tiny.words), 2, "cannot be")
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert_resumes(folder, tiny)
+
+
+def test_the_folder_is_somebody_else_s(tmp_path, tiny):
+    if os.geteuid() != 0:
+        pytest.skip("only root can run as somebody else")
+    folder = tmp_path / "run"
+    run(folder, tiny.words)
+    for part in [tmp_path, *tmp_path.parents][:4]:
+        part.chmod(0o755)
+    home = environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1")
+    victim = run(folder, tiny.words, preexec_fn=lambda: os.setuid(65534), env=home, cwd="/")
+    if "assay" in victim.said.partition("error:")[0]:
+        pytest.skip("another user cannot read this installation")
+    assert_one_line(victim, 2, "cannot be", "--out")
+    assert_resumes(folder, tiny)
+
+
+def test_the_folder_is_a_file(tmp_path, tiny):
+    (tmp_path / "run").write_text("mine")
+    assert_one_line(run(tmp_path / "run", tiny.words), 2, "cannot be written", "--out")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_the_folder_is_a_link_to_nothing(tmp_path, tiny):
+    (tmp_path / "run").symlink_to(tmp_path / "gone" / "further")
+    victim = run(tmp_path / "run", tiny.words)
+    assert_one_line(victim, 2, "cannot be written", "--out")
+
+
+@pytest.mark.parametrize("how", ["moved", "removed"])
+def test_the_folder_goes_away_in_the_middle(tmp_path, small, how):
+    """What was moved away is sound, and can be gone on with where it is now."""
+    folder, away = tmp_path / "run", tmp_path / "away"
+    victim = start(folder, small.words)
+    assert victim.at(Moment("journal", 0.1), small.seconds)
+    folder.rename(away)
+    if how == "removed":
+        shutil.rmtree(away)
+    assert_one_line(victim, 2, "cannot be")
+    if how == "moved":
+        assert_sound(away, small)
+        assert_resumes(away, small)
