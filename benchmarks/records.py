@@ -66,10 +66,10 @@ def working(where: dict[str, Any], model: str, method: str = "") -> Record:
     return Record("", " ".join(part for part in parts if part), method=method)
 
 
-def row_of(cell: Cell) -> dict[str, Any]:
-    """The columns that say of which cell a row is."""
+def row_of(cell: Cell, where: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The columns that say of which cell a row is; `where`, if known, is the place of its unit."""
     settings = (cell.unit.dataset, cell.unit.model, cell.method, cell.other, cell.metric)
-    row = place(cell.unit) | {"method": cell.method.text, "metric": cell.metric.text}
+    row = (where or place(cell.unit)) | {"method": cell.method.text, "metric": cell.metric.text}
     row["method_seed"] = cell.method_seed
     row["family"] = METRICS[cell.metric.name].facts["family"]
     if cell.other is not None:

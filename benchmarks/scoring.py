@@ -37,6 +37,7 @@ from .terms import aim
 from .thumbnails import SEED, thumbnails
 from .yardstick import Aim, Memo, Remembered, Train, Yardstick
 
+PARTS = tuple(field.name for field in dataclasses.fields(stats.Score))
 Run: TypeAlias = tuple[Setting, int]  # a method with its seed
 
 
@@ -98,7 +99,7 @@ class Explained:
             target = outputs.argmax(1)
         self.groups = groups_of(problem, target)
         rng = rng_for("case", unit.key)
-        self.unit = unit
+        self.unit, self.where = unit, place(unit)
         self.thumbnails = thumbnails(problem, outputs) if (unit.seed, unit.model_seed) == (SEED, 0) else None
         self.learned = learned
         self.fit = fit
@@ -138,26 +139,24 @@ class Explained:
             yield record
 
     def _in_turn(self, cells: Sequence[Cell]) -> Iterator[Record]:
-        where = place(self.unit)
         yield from self._pictures()
         single: defaultdict[Run, list[Cell]] = defaultdict(list)
         for cell in cells:
             if cell.other is None:
                 single[cell.method, cell.method_seed].append(cell)
         for run in dict.fromkeys(run for cell in cells for run in runs_of(cell)):
-            yield working(where, self.unit.model.text, run[0].text)
+            yield working(self.where, self.unit.model.text, run[0].text)
             self.maps[run] = self._attribution(*run)
             yield from self._cost(run)
             yield from self._maps(run)
             yield from map(self._record, single[run])
             self.memos.clear()
-        yield working(where, self.unit.model.text, "")
+        yield working(self.where, self.unit.model.text, "")
         yield from (self._record(cell) for cell in cells if cell.other is not None)
 
     def _costs_of_metrics(self) -> Iterator[Record]:
-        where = place(self.unit)
         for metric, found in self.scoring.items():
-            row = where | {"metric": metric.text, "version": metric.version, **dataclasses.asdict(found)}
+            row = self.where | {"metric": metric.text, "version": metric.version, **dataclasses.asdict(found)}
             yield Record("scoring", scoring_key(self.unit, metric), row)
 
     def _attribution(self, method: Setting, method_seed: int) -> Attribution:
@@ -169,7 +168,7 @@ class Explained:
         """The rows that people look at."""
         if self.thumbnails is not None:
             version = f"{self.unit.dataset.version}/{self.unit.model.version}"
-            row = place(self.unit) | self.thumbnails.about | {"version": version}
+            row = self.where | self.thumbnails.about | {"version": version}
             yield Record("pictures", pictures_key(self.unit), row)
 
     def _maps(self, run: Run) -> Iterator[Record]:
@@ -177,7 +176,7 @@ class Explained:
         method, method_seed = run
         values = self.maps[run].values
         if self.thumbnails is not None and values is not None and method_seed == 0:
-            row = place(self.unit) | {"method": method.text, "map": self.thumbnails.maps(values)}
+            row = self.where | {"method": method.text, "map": self.thumbnails.maps(values)}
             row |= {"control": METHODS[method.name].facts["control"], "version": method.version}
             yield Record("maps", maps_key(self.unit, method), row)
 
@@ -185,7 +184,7 @@ class Explained:
         (method, method_seed), found = run, self.maps[run]
         if found.values is None:
             return
-        row = place(self.unit) | {
+        row = self.where | {
             "method": method.text,
             "method_seed": method_seed,
             "estimand": aim(METHODS[method.name].facts["estimand"], value_of(method)),
@@ -219,7 +218,9 @@ class Explained:
             took = time.perf_counter() - start
             self.scoring[cell.metric].add(took, self.rows.forward - before)
         row |= {"seconds": took}
-        return Record("scores" if cell.other is None else "agreement", cell.key, row_of(cell) | row)
+        return Record(
+            "scores" if cell.other is None else "agreement", cell.key, row_of(cell, self.where) | row
+        )
 
     def _score(self, cell: Cell) -> dict[str, Any]:
         metric = METRICS[cell.metric.name].facts
@@ -254,7 +255,7 @@ class Explained:
         return self._row(score) | {"reason": ""}
 
     def _row(self, score: stats.Score) -> dict[str, Any]:
-        row = dataclasses.asdict(score)
+        row: dict[str, Any] = {name: getattr(score, name) for name in PARTS}
         verdict = row.pop("verdict")
         return row | {"status": verdict if self.learned else "unlearned"}
 

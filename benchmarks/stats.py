@@ -110,8 +110,9 @@ def split_score(
 def unscaled(value: Float[np.ndarray, " n"], chance: Float[np.ndarray, "draws n"]) -> Score:
     """Mean value, over the rows where it is defined, of a metric by which nobody's score is the ceiling."""
     v, rows, nan_rows = mean(value)
-    by_draw = [mean(draw)[0] for draw in chance]
-    return Score(v, mean(np.array(by_draw))[0], np.nan, np.nan, rows, nan_rows, "ok" if rows else "undefined")
+    whole = np.isfinite(chance).all() and chance.flags.c_contiguous  # the common case, and the same sums
+    by_draw = chance.mean(1) if whole else np.array([mean(draw)[0] for draw in chance])
+    return Score(v, mean(by_draw)[0], np.nan, np.nan, rows, nan_rows, "ok" if rows else "undefined")
 
 
 def agreement(value: Float[np.ndarray, " n"], chance: Float[np.ndarray, "draws n"], best: float) -> Score:
