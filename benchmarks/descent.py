@@ -18,6 +18,7 @@ from .plugin import Problem
 N = TypeVar("N", bound=nn.Module)
 BatchLoss: TypeAlias = Callable[[nn.Module, Tensor, Tensor], Tensor]  # network, x, y -> what training lessens
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # torch's own
+MOMENTA = 0.95, 0.85  # at the ends of a cycle and at its top
 BATCH = 256  # rows of the validation set that go through a network together
 
 
@@ -108,6 +109,8 @@ class _AdamW:
         """Move the weights against the gradient of the loss."""
         gradients = torch.autograd.grad(loss, self.weights, allow_unused=True)
         used = [(w, g, *self.state[w]) for w, g in zip(self.weights, gradients, strict=True) if g is not None]
+        if not used:
+            return
         weights, slopes, means, squares, counts = map(list, zip(*used, strict=True))
         rate, momentum = next(self.schedule)
         with torch.no_grad():
@@ -131,18 +134,28 @@ class _AdamW:
 
 @functools.lru_cache(maxsize=8)
 def _schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
-    """Learning rate and momentum of every step: constant, or one cycle (arXiv 1708.07120)."""
+    """Learning rate and momentum of every step: constant, or one cycle (arXiv 1708.07120).
+
+    The numbers of torch's OneCycleLR; its optimiser, which that wants to have, imports torch's compiler,
+    longer than a training takes.
+    """
     if not recipe.one_cycle:
         return ((recipe.lr, BETAS[0]),) * steps
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], recipe.lr, momentum=BETAS[0])
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=steps)
+    low, least = recipe.lr / 25, recipe.lr / 25 / 1e4
+    top = 0.3 * steps - 1
     found = []
     for step in range(steps):
-        found.append((optimiser.param_groups[0]["lr"], optimiser.param_groups[0]["momentum"]))
-        optimiser.step()
-        if step < steps - 1:
-            cycle.step()
+        if step <= top:
+            bend = math.cos(math.pi * (step / top)) + 1
+            found.append((_between(low, recipe.lr, bend), _between(*MOMENTA, bend)))
+        else:
+            bend = math.cos(math.pi * ((step - top) / (steps - 1 - top))) + 1
+            found.append((_between(recipe.lr, least, bend), _between(*MOMENTA[::-1], bend)))
     return tuple(found)
+
+
+def _between(start: float, end: float, bend: float) -> float:
+    return end + (start - end) / 2.0 * bend
 
 
 def _validation_loss(net: nn.Module, problem: Problem, loss: BatchLoss) -> float:

@@ -1,8 +1,10 @@
 """What a piece of work costs: model rows forward and backward, and memory."""
 
+import ctypes
+import functools
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,11 +50,27 @@ def watch(model: nn.Module, rows: Rows) -> RemovableHandle:
     return model.register_forward_hook(count)
 
 
+def give_back() -> None:
+    """Hand memory that was freed back to the system, where its C library can: else it counts as held."""
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    with suppress(OSError, AttributeError, TypeError):  # no glibc
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+        return trim
+    return None
+
+
 def memory_now() -> float:
     """The memory that this process holds, in MB, from which `peak_since` counts; its peak starts anew.
 
     Where the system cannot say (macOS), the most that it has held so far.
     """
+    give_back()
     with suppress(OSError):  # not there, or not to be written to, as in some containers
         RESET.write_text("5")
     return _status("VmRSS")
