@@ -16,7 +16,7 @@ from assay.benchmarks.chaos.victim import (
     tables,
 )
 
-TRIES = 20
+TRIES = 8
 
 
 @pytest.mark.parametrize("words", [(), ("--fresh",)], ids=["same", "fresh"])
