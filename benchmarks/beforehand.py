@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import device
 from .evaluation import draw
 from .grid import Unit
 from .plugin import NotApplicable
@@ -24,6 +25,19 @@ def check_files(units: Iterable[Unit]) -> None:
     for dataset, seed in reading.items():
         with suppress(NotApplicable):
             draw(dataset, seed)
+
+
+def check_machines(cluster: str) -> None:
+    """See that there is what a run is to be computed on.
+
+    Raises:
+        AssayError: no GPU is seen where one was asked for, or no scheduler answers.
+    """
+    device.current()
+    if cluster:
+        from . import reach
+
+        reach.check(cluster)
 
 
 def lacking(folder: Path) -> list[Path]:

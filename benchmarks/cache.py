@@ -87,7 +87,10 @@ def recalled(training: Training[N], train: Callable[[], N]) -> N:
 
 
 def _key(print_: Fingerprint, *mode: str) -> str:
-    return hashlib.sha256(" ".join((print_.text, *mode)).encode()).hexdigest()
+    gpu = (
+        torch.cuda.get_device_name() if "cuda" in mode and torch.cuda.is_available() else ""
+    )  # another one has other last bits
+    return hashlib.sha256(" ".join((print_.text, *mode, gpu)).encode()).hexdigest()
 
 
 def _fingerprint(training: Training[N]) -> Fingerprint | None:

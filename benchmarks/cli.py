@@ -1,7 +1,6 @@
 """The command line.  Heavy imports wait inside the commands, so that --help answers at once."""
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,13 +14,13 @@ from . import reading, running
 from .registry import AssayError
 from .running import PluginFiles
 from .screen import complain, console, program
+from .threads import one_each
 
 KINDS = ("datasets", "models", "methods", "metrics", "suites")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 STOPPED = "stopped; what is finished is kept: give the same command again to go on."
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Stopped(BaseException):
@@ -34,7 +33,7 @@ class Stopped(BaseException):
 
 def main() -> NoReturn:
     """Entry point of run_bench.py and of the console script."""
-    os.environ.update(dict.fromkeys(THREADS, "1"))  # before torch is imported: one thread a worker
+    one_each()
     try:
         with _stopping():
             code = app(reading.with_regression(sys.argv[1:]) or ["run"], standalone_mode=False) or 0

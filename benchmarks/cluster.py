@@ -25,6 +25,7 @@ from .records import Record, failed, place
 from .registry import AssayError
 from .spec import Setting
 from .tasks import Task
+from .threads import ONE
 from .workers import NONE, Limits
 
 CACHE, DEVICE = "ASSAY_CACHE", "ASSAY_DEVICE"
@@ -70,7 +71,7 @@ def packed(tasks: Sequence[Task], files: Sequence[Path], limits: Limits) -> Kit:
     if cache and "://" not in cache:
         cache = str(Path(cache).absolute())
     ours = {name: value for name, value in os.environ.items() if name.startswith(TRAVEL)}
-    environment = {DEVICE: "cpu", **ours, CACHE: cache, "OMP_NUM_THREADS": "1"}
+    environment = {DEVICE: "cpu", **ours, CACHE: cache, **ONE}
     try:
         contents = tuple((str(file.resolve()), file.read_bytes()) for file in files)
     except OSError as error:

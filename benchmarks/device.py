@@ -38,7 +38,7 @@ def stacked() -> str:
     """Type of the device on which networks of tables are trained in groups; empty if each is by itself."""
     if STACKED in os.environ:
         return os.environ[STACKED]
-    gpu = os.environ.get(VARIABLE, "cpu") != "cpu" and torch.cuda.is_available()
+    gpu = os.environ.get(VARIABLE, "cpu") == "cuda" and torch.cuda.is_available()  # asked for: bits differ
     return "cuda" if gpu else ""
 
 

@@ -119,7 +119,12 @@ class Keepers:
                 self._all[kit.session].discard(keeper)
         keeper = Keeper(kit)
         with self._lock:
-            self._all[kit.session].add(keeper)
+            over = kit.session in self._over
+            if not over:
+                self._all[kit.session].add(keeper)
+        if over:
+            keeper.end()
+            raise RuntimeError("this run is over")
         return keeper
 
     def give_back(self, kit: Kit, keeper: Keeper) -> None:

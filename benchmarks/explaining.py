@@ -169,5 +169,7 @@ def described(error: BaseException) -> str:
 
 
 def one_line(what: object) -> str:
-    """The text on one line, without memory addresses, which differ from run to run."""
-    return re.sub(r"0x[0-9a-f]{6,}", "0x...", " ".join(str(what).split()))[:500]
+    """The text on one line that can be printed, without memory addresses, which differ from run to run."""
+    text = " ".join(str(what).split()).encode("utf-8", "backslashreplace").decode()
+    text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return re.sub(r"0x[0-9a-f]{6,}", "0x...", text)[:500]

@@ -44,7 +44,8 @@ def aside(path: Path) -> Iterator[TextIO]:
     """
     half = path.with_name(f".{path.name}.half")
     try:
-        with half.open("w", encoding="utf-8", newline="") as stream:
+        half.unlink(missing_ok=True)
+        with half.open("x", encoding="utf-8", newline="") as stream:  # anew: it might be a link to elsewhere
             yield stream
         half.replace(path)
     except OSError:

@@ -1,11 +1,13 @@
 """A checksum of values of any kind, by their content: the same in every process and on every day."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import inspect
 import types
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,8 +21,8 @@ INNER = OURS - {"_parameters", "_buffers", "_modules"}  # torch's own book-keepi
 class Fingerprint:
     """sha256 over values, and the generators that were met on the way.
 
-    Tensors and generators go by their bits, functions by their name and by what they close over, networks by
-    their class, weights and attributes, and objects that say nothing of themselves by their class alone.
+    Tensors and generators go by their bits, functions by their text and by what they close over, networks by
+    their class with its text, weights and attributes, and other objects by their class.
     """
 
     def __init__(self, *values: object, parameters: bool = True) -> None:
@@ -44,7 +46,7 @@ class Fingerprint:
 
     def _add(self, value: Any) -> None:
         kind = type(value)
-        self._word(f"{kind.__module__}.{kind.__qualname__}".encode())
+        self._word(f"{_module_name(kind)}.{kind.__qualname__}".encode())
         if isinstance(value, Generator):
             self.generators.append(value)
             value = value.get_state()
@@ -72,6 +74,22 @@ class Fingerprint:
         self._hash.update(word)
 
 
+def _module_name(value: Any) -> str:
+    """Where it stands; a plug-in file by its name, wherever that lies."""
+    name = str(value.__module__)
+    return name.rpartition("_")[0] if name.startswith("assay_file_") else name
+
+
+@functools.cache
+def _text(value: Hashable) -> str:
+    """The source of a function or class, so that an edited one is another; torch's go by its version."""
+    if str(value.__module__).startswith("torch."):
+        return ""
+    with contextlib.suppress(OSError, TypeError):  # made in no file: it goes by its name
+        return inspect.getsource(value)  # type: ignore[arg-type]
+    return ""
+
+
 @functools.singledispatch
 def parts(value: Any) -> list[Any]:
     """What an object is made of: its fields or attributes."""
@@ -82,7 +100,8 @@ def parts(value: Any) -> list[Any]:
 
 @parts.register(nn.Module)
 def _module(value: nn.Module) -> list[Any]:
-    return [(name, part) for name, part in vars(value).items() if name not in INNER]
+    found = [(name, part) for name, part in vars(value).items() if name not in INNER]
+    return [_text(cast(Hashable, type(value))), *found]
 
 
 @parts.register(Mapping)
@@ -110,7 +129,7 @@ def _array(value: Any) -> list[Any]:
 @parts.register(type)
 @parts.register(types.BuiltinFunctionType)
 def _named(value: Any) -> list[Any]:
-    return [value.__module__, value.__qualname__]
+    return [_module_name(value), value.__qualname__]
 
 
 @parts.register(types.ModuleType)
@@ -121,7 +140,8 @@ def _file(value: types.ModuleType) -> list[Any]:
 @parts.register(types.FunctionType)
 def _function(value: types.FunctionType) -> list[Any]:
     closed = [cell.cell_contents for cell in value.__closure__ or ()]
-    return [value.__module__, value.__qualname__, value.__defaults__, value.__kwdefaults__, *closed]
+    about = [_module_name(value), value.__qualname__, _text(value), value.__defaults__, value.__kwdefaults__]
+    return [*about, *closed]
 
 
 @parts.register(types.MethodType)

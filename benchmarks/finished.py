@@ -8,6 +8,7 @@ Else, and wherever that cannot be told, the run is gone through again.
 import contextlib
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import platform
 import sqlite3
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pydantic
 
 from .manifest import PACKAGES, cell_counts, reading
 from .registry import AssayError
@@ -68,6 +71,11 @@ def request(suite: Suite, files: Sequence[Path]) -> str:
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             parts.append(f"{package} {importlib.metadata.version(package)}")
+    parts += sorted(
+        f"{kind} {point.name} {point.value}"
+        for kind in KINDS
+        for point in importlib.metadata.entry_points(group=f"assay.{kind}s")
+    )
     sources = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))]
     hashes = [_hash(path) for path in (*sources, *files) if path.is_file()]
     return hashlib.sha256(json.dumps([parts, hashes]).encode()).hexdigest()
@@ -81,13 +89,13 @@ def recall(folder: Path, asked: str) -> Told | None:
         return None
     try:
         with reading(folder) as ledger:
-            if ledger.execute("PRAGMA quick_check").fetchone()[0] != "ok":
-                return None
             (text,) = ledger.execute("SELECT told FROM finished").fetchone() or ("{}",)
         kept = json.loads(text)
         if kept.get("asked") != asked or kept["files"] != _left(folder):
             return None
-        return Told(**kept["told"])
+        said = pydantic.TypeAdapter(Told).validate_json(json.dumps(kept["told"]), strict=True)
+        texts = itertools.chain(said.columns, said.overview, *said.rows)
+        return said if all(text.isprintable() for text in texts) else None
     except (AssayError, sqlite3.Error, OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # the run itself says what is wrong, if anything is
 
@@ -107,11 +115,12 @@ def remember(folder: Path, asked: str, said: Told, settings: Iterable["Setting"]
     lacking = any(registry.unavailable for registry in REGISTRIES.values())
     if counts["finished"] < counts["planned"] or files_named or others or lacking:
         return
-    ledger = Ledger(folder)
-    try:
-        ledger.remember(json.dumps({"asked": asked, "files": _left(folder), "told": asdict(said)}))
-    finally:
-        ledger.close()
+    with contextlib.suppress(AssayError):  # somebody else has it by now, and the run is over
+        ledger = Ledger(folder)
+        try:
+            ledger.remember(json.dumps({"asked": asked, "files": _left(folder), "told": asdict(said)}))
+        finally:
+            ledger.close()
 
 
 def _left(folder: Path) -> dict[str, str]:

@@ -1,21 +1,18 @@
 """Tasks on this machine: in worker processes that are watched over, or in this process."""
 
 import functools
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from . import device, stacking
-from .grid import Cell, Unit
+from .grid import Unit
 from .records import Record, failed
-from .spec import Setting
 from .tasks import Progress, Task, prepare, run_task
 from .workers import NONE, Limits, Pool, WorkerDied
 
 T = TypeVar("T")
-PATIENCE = 2  # deaths by one metric on one unit, each of which costs training and explaining anew
-Guilty: TypeAlias = Counter[tuple[Unit, Setting]]
+NEAR = 1000  # waiting tasks that are looked at for one of the same problem, which stand side by side
 
 
 def records(
@@ -40,57 +37,54 @@ def records(
     waiting = list(tasks)
     pool = Pool(run_task, functools.partial(prepare, tuple(files), log), jobs, _same_problem_first, limits)
     at: dict[Unit, Progress] = {}
-    guilty: Guilty = Counter()
+    over: set[Unit] = set()  # of which every cell is there
     for task, record in pool.run(waiting):
+        if task.unit in over:
+            if not isinstance(record, WorkerDied):
+                yield record
+            continue
         progress = at.setdefault(task.unit, Progress(task))
         if isinstance(record, WorkerDied):
-            lost = _with_the_guilty(progress, guilty)
+            lost = progress.lost()
             left = tuple(cell for cell in progress.unfinished() if cell not in lost)
             del at[task.unit]
             waiting += [Task(task.unit, left)] if left else []
             yield from (failed(cell, str(record)) for cell in lost)
             continue
         progress.hear(record)
+        if not progress.left:
+            over.add(task.unit)
+            del at[task.unit]
         yield record
 
 
-def train_together(tasks: Sequence[Task], files: Sequence[Path], log: Path | None) -> None:
+def train_together(
+    tasks: Sequence[Task], files: Sequence[Path] = (), limits: Limits = NONE, log: Path | None = None
+) -> None:
     """Train the networks of these tasks in groups, and keep them in the cache, where the tasks find them.
 
     In a worker: a plug-in that ends the process there is trained, and fails, by itself later.
     """
     ready = functools.partial(prepare, tuple(files), log)
-    pool: Pool[tuple[Unit, ...], Record] = Pool(_trained, ready, 1, _first)
+    pool: Pool[tuple[Unit, ...], Record] = Pool(_trained, ready, 1, _first, limits)
     for _ in pool.run([tuple(task.unit for task in tasks)]):
         pass
 
 
 def _trained(units: tuple[Unit, ...]) -> Iterator[Record]:
-    stacking.train_together(units, device.current())
-    yield from ()
+    for _ in stacking.in_groups(units, device.current()):
+        yield Record("", "")  # a sign of life
 
 
 def _first(waiting: list[T], _: T | None, __: list[T]) -> T:
     return waiting[0]
 
 
-def _with_the_guilty(progress: Progress, guilty: Guilty) -> list[Cell]:
-    """What a death costs; a metric that has killed before on this unit is not asked there again."""
-    lost = progress.lost()
-    if len(lost) != 1:
-        return lost
-    unit, metric = progress.task.unit, lost[0].metric
-    guilty[unit, metric] += 1
-    if guilty[unit, metric] < PATIENCE:
-        return lost
-    return [cell for cell in progress.unfinished() if cell.metric == metric]
-
-
 def _same_problem_first(waiting: list[Task], last: Task | None, busy: list[Task]) -> Task:
     """A model of the problem that the worker holds already, else of one that nobody is at, else any."""
     if last is not None:
-        for task in waiting:
+        for task in waiting[:NEAR]:
             if task.unit.problem == last.unit.problem:
                 return task
     taken = {task.unit.problem for task in busy}
-    return next((task for task in waiting if task.unit.problem not in taken), waiting[0])
+    return next((task for task in waiting[:NEAR] if task.unit.problem not in taken), waiting[0])

@@ -31,6 +31,28 @@ class Waits:
 WAITS = Waits()
 
 
+def check(address: str, waits: Waits = WAITS) -> None:
+    """See that the address has a form and, where it is of others' scheduler, that this one answers.
+
+    Raises:
+        AssayError: it does not, or Dask is not installed.
+    """
+    if isinstance(_target(address), int):
+        _distributed()
+        return
+    with connected(address, waits):
+        pass
+
+
+def _distributed() -> Any:
+    try:
+        return importlib.import_module("distributed")  # untyped, as are its functions
+    except ModuleNotFoundError as error:
+        raise AssayError(
+            f"--cluster needs {error.name}, which is not installed; pip install 'assay-xai[cluster]'."
+        ) from None
+
+
 @contextmanager
 def connected(address: str, waits: Waits = WAITS) -> Iterator[Any]:
     """A client of the scheduler at this address, closed in the end.
@@ -39,12 +61,7 @@ def connected(address: str, waits: Waits = WAITS) -> Iterator[Any]:
         AssayError: the address is wrong, nobody answers, or Dask is not installed.
     """
     target = _target(address)
-    try:
-        distributed: Any = importlib.import_module("distributed")  # untyped, as are its functions
-    except ModuleNotFoundError as error:
-        raise AssayError(
-            f"--cluster needs {error.name}, which is not installed; pip install 'assay-xai[cluster]'."
-        ) from None
+    distributed = _distributed()
     if isinstance(target, int):
         with _own(target) as cluster, distributed.Client(cluster, set_as_default=False) as client:
             yield client

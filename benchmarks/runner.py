@@ -67,7 +67,7 @@ def _records(tasks: Sequence[Task], folder: Path, means: Means) -> Iterator[Reco
     log = folder / LOG
     log.unlink(missing_ok=True)
     if device.stacked() and cache.current() is not None:
-        local.train_together(tasks, means.files, log)
+        local.train_together(tasks, means.files, means.limits, log)
     yield from local.records(tasks, means.jobs, means.files, means.limits, log)
     if log.exists() and not log.stat().st_size:
         log.unlink()

@@ -66,9 +66,8 @@ def run(
     plugin: PluginFiles = None,
 ) -> None:
     """Run a suite, or go on with it where it stopped, and show its leaderboard."""
-    from . import finished, loading
+    from . import loading
     from . import suite as suites
-    from .workers import warm_up
 
     for option, value, least in (("--seeds", seeds, 1), ("--jobs", jobs, 0), ("--first-seed", first_seed, 0)):
         if value is not None and value < least:
@@ -85,12 +84,15 @@ def run(
     numbers = {name: value for name, value in asked.items() if value is not None}
     chosen = chosen.with_numbers(numbers)
     folder = out or Path("results") / _folder_name(suite, given, numbers, files)
+    from . import finished
+    from .workers import warm_up
+
     request = finished.request(chosen, files)
     if not fresh and (told := finished.recall(folder, request)) is not None:
         screen.out(f"{chosen.name}: {told.cells:,} cells, 0 to compute, into {folder}")
         reading.show_board(screen, told, folder)
         return
-    _place(device, cache, folder, screen)
+    _place(device, cache, cluster, folder, screen)
     if jobs and not cluster:
         warm_up(suites.modules(chosen))
     from . import runner
@@ -100,13 +102,18 @@ def run(
     _execute(chosen, folder, means, request, fresh=fresh, written=written)
 
 
-def _place(device: Device, cache: str, folder: Path, screen: "Console") -> None:
+def _place(device: Device, cache: str, cluster: str, folder: Path, screen: "Console") -> None:
     """Say to this process, and to its workers, where networks run and where they are kept.
 
     Groups of networks, as a GPU trains them, are handed on through a cache: there is always one.
     """
     os.environ["ASSAY_DEVICE"] = device
-    kept = cache or (str(folder.with_name(f"{folder.name}-networks")) if device == "cuda" else "")
+    own = str(folder.with_name(f"{folder.name}-networks")) if device == "cuda" and not cluster else ""
+    kept = cache or os.environ.get("ASSAY_CACHE", "") or own
+    if "://" not in kept and Path(kept).absolute().is_relative_to(folder.absolute()):
+        raise AssayError(
+            f"cache {kept!r} is inside the results folder {str(folder)!r}; give a folder beside it."
+        )
     if kept:
         os.environ["ASSAY_CACHE"] = folders.checked(kept)
         if why := folders.unwritable(kept):
@@ -168,12 +175,13 @@ def _execute(
     screen = console()
     plan = grid.plan(suite)
     beforehand.check_files(plan)
+    beforehand.check_machines(means.cluster)
     made = beforehand.lacking(folder)
     ledger = Ledger(folder, fresh=fresh)
     try:
-        words = ["assay", *sys.argv[1:]]
-        about = manifest.begin(folder, suite, words, means, written=written, fresh=fresh)
         with beforehand.taken_back(made, ledger):
+            words = ["assay", *sys.argv[1:]]
+            about = manifest.begin(folder, suite, words, means, written=written, fresh=fresh)
             _compute(suite, plan, ledger, means)
     finally:
         ledger.close()

@@ -153,6 +153,8 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Raises:
         AssayError: not of that form.
     """
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise AssayError(f"{brief(text)} is not UTF-8; rename the file, or mend the text.")
     tokens = _tokens(text)
     try:
         name = _take(tokens, "word")

@@ -53,13 +53,19 @@ def train_together(units: Sequence[Unit], device: torch.device) -> int:
     Raises:
         ValueError: there is no cache to put them into.
     """
+    return sum(in_groups(units, device))
+
+
+def in_groups(units: Sequence[Unit], device: torch.device) -> Iterator[int]:
+    """The same step by step: how many more networks are in the cache, after every unit and every group."""
     store = cache.current()
     if store is None:
         raise ValueError("networks that are trained together are handed on through a cache; set one")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the run: scales and initial weights must have the same bits there
     try:
-        return sum(_kept(group, device, store) for group in _groups(units, device, store))
+        for group in _groups(units, device, store):
+            yield _kept(group, device, store) if group else 0
     finally:
         torch.set_num_threads(threads)
 
@@ -81,10 +87,11 @@ def stackable(training: Training[Any]) -> bool:
 
 
 def _groups(units: Sequence[Unit], device: torch.device, store: cache.Cache) -> Iterator[list[Member]]:
-    """Members that can be trained as one; never more at a time than there is room for."""
+    """Members that can be trained as one, no more at a time than there is room for; none after each unit."""
     waiting: dict[tuple[object, ...], list[Member]] = {}
     held = 0
     for unit in units:
+        yield []
         member = _member(unit, device, store)
         needed = _bytes(member.training) if member else LIMIT + 1
         if member is None or needed > LIMIT:

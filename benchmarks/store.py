@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from .exporting import aside, is_empty, planned, write_csv
-from .intact import check_ledger
+from .intact import check_ledger, vouch
 from .registry import AssayError
 
 SCHEMA = 6
@@ -200,6 +200,11 @@ class Ledger:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except (sqlite3.ProgrammingError, OverflowError, UnicodeEncodeError) as error:
+            raise AssayError(
+                f"a value cannot be written to the ledger in {str(self.folder)!r} ({error}); mend the "
+                "plug-in that made it, then give the same command again to go on."
+            ) from None
         except sqlite3.OperationalError as error:
             raise AssayError(
                 f"ledger in {str(self.folder)!r} cannot be written ({error}); make room, then give the same "
@@ -250,6 +255,7 @@ class Ledger:
     def close(self) -> None:
         """Fold the journal back into the file and let go of it."""
         self._db.close()
+        vouch(self.folder / FILE)
 
 
 @contextmanager

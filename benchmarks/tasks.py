@@ -52,11 +52,16 @@ class Progress:
     task: Task
     heard: set[str] = field(default_factory=set)  # keys of its records
     method: str = ""  # whose map it is at, or was last at
+    left: int = field(init=False)  # cells of which nothing was heard yet
+
+    def __post_init__(self) -> None:
+        self.left = len(self.task.cells)
 
     def hear(self, record: Record) -> None:
         """Take note of a record."""
         if record.row:
             self.heard.add(record.key)
+            self.left -= record.table in {"scores", "agreement"}
         else:
             self.method = record.method
 

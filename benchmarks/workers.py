@@ -86,6 +86,7 @@ class _Worker(Generic[T]):
     pipe: Connection
     task: T | None = None
     heard: float = math.inf  # when it last said something; its preparation takes as long as it takes
+    looked: float = 0.0  # when its memory was last looked at
     ended: str = ""  # why it was ended, if it was
 
     def end(self, why: str) -> None:
@@ -102,7 +103,9 @@ class _Worker(Generic[T]):
         """The limit that it is beyond, in words, if it is."""
         if limits.timeout and time.monotonic() - self.heard > limits.timeout:
             return f"took longer than the {limits.timeout:g} s of --timeout"
-        held = _memory(self.process.pid) if limits.memory else 0
+        if not limits.memory or time.monotonic() - self.looked < TICK:
+            return ""
+        held, self.looked = _memory(self.process.pid), time.monotonic()
         if held > limits.memory:
             return f"held {held / 1e9:.2f} GB, more than the {limits.memory / 1e9:.2f} GB of --memory"
         return ""
@@ -165,8 +168,10 @@ class Pool(Generic[T, R]):
         """Let idle workers end by themselves, and clean up after themselves; end the others."""
         for worker in self.workers:
             worker.pipe.close()
+        deadline = time.monotonic() + 5
         for worker in self.workers:
-            worker.process.join(timeout=0 if worker.task is not None else 5)
+            rest = 0 if worker.task is not None else max(0.0, deadline - time.monotonic())
+            worker.process.join(timeout=rest)
             worker.end("the run is over")
 
     def _start(self) -> _Worker[T]:

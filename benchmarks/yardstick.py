@@ -50,21 +50,6 @@ def noise(case: Case, rng: Generator, aim: Aim) -> Tensor:
     return values if aim.signed else values.abs()
 
 
-def _scores(metric: Setting, evidence: Evidence) -> Any:
-    """What the metric returns; one of somebody else's is shown copies, and draws apart from the others."""
-    function: Callable[..., Any] = METRICS[metric.name].function
-    if function.__module__.startswith(OURS):
-        return function(evidence, **metric.params)
-    own = dataclasses.replace(
-        evidence,
-        case=isolated(evidence.case),
-        masks={name: mask.clone() for name, mask in evidence.masks.items()},
-        problem=copy.deepcopy(evidence.problem),
-    )
-    with seeded(rng_for("metric", str(evidence.rng.initial_seed()), metric.key)):
-        return function(own, **metric.params)
-
-
 class Yardstick:
     """Chance, ceiling and truth on one unit, each computed once however many methods are scored."""
 
@@ -74,6 +59,7 @@ class Yardstick:
         self.key = key
         self.train = train
         self.exact = functools.cache(self._exact)
+        self.shown = functools.cache(self._shown)
         self.chance = functools.cache(self._chance)
         self.ceiling = functools.cache(self._ceiling)
         self.own_ablation = functools.cache(self._ablation_of_model)
@@ -109,7 +95,7 @@ class Yardstick:
             truth=None if truth is None else truth.clone(),
             empty=self.empty(aim.value).clone(),
             other=None if other is None else other.values.clone(),
-            explain=explain or (lambda _: values),
+            explain=explain or (lambda _: values.clone()),
             rng=rng_for("metric", self.key),
             problem=self.problem,
             train=self.train,
@@ -126,13 +112,33 @@ class Yardstick:
         Raises:
             ValueError: the metric returned anything else.
         """
-        scores = _scores(metric, evidence)
+        scores = self._scores(metric, evidence)
         if not isinstance(scores, Tensor) or scores.shape not in {(len(self.case.x),), (1,)}:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ValueError(
                 f"it must return one score a row, {(len(self.case.x),)}, or one in all, got {got}"
             )
         return scores.detach().double().numpy()
+
+    def _scores(self, metric: Setting, evidence: Evidence) -> Any:
+        """What the metric returns; one of somebody else's is shown copies, and draws apart from others."""
+        function: Callable[..., Any] = METRICS[metric.name].function
+        if function.__module__.startswith(OURS):
+            return function(evidence, **metric.params)
+        own = dataclasses.replace(
+            evidence,
+            case=isolated(evidence.case),
+            masks={name: mask.clone() for name, mask in evidence.masks.items()},
+            problem=self.shown(metric),
+            memo={},
+            reference_memo={},
+        )
+        with seeded(rng_for("metric", str(evidence.rng.initial_seed()), metric.key)):
+            return function(own, **metric.params)
+
+    def _shown(self, _: Setting) -> Problem:
+        """The problem as one metric of somebody else's sees it: its own copy, which may be large."""
+        return copy.deepcopy(self.problem)
 
     def bounds(
         self, metric: Setting, aim: Aim

@@ -6,6 +6,7 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 
 from assay.benchmarks import cli
 from assay.benchmarks.loading import load_plugins
@@ -444,3 +445,25 @@ def test_a_damaged_ledger_is_left_as_it_was_found(assay, tmp_path):
     (tmp_path / "damaged" / "ledger.sqlite").write_bytes(content)
     assert assay("run", "smoke", "--out", "damaged")[0] == 2
     assert (tmp_path / "damaged" / "ledger.sqlite").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "more", [("--device", "cuda"), ("--cluster", "dask://127.0.0.1:1")], ids=["gpu", "cluster"]
+)
+def test_a_run_that_cannot_be_begun_forgets_nothing(assay, tmp_path, more):
+    if more[1] == "cuda" and torch.cuda.is_available():
+        pytest.skip("torch sees a GPU here")
+    assert assay(*TINY, "--out", tmp_path / "r")[0] == 0
+    before = (tmp_path / "r" / "scores.csv").read_bytes()
+    code, _, err = assay(*TINY, "--out", tmp_path / "r", "--fresh", *more)
+    assert code == 2, err
+    assert err.count("\n") == 1
+    assert "0 to compute" in assay(*TINY, "--out", tmp_path / "r")[1]
+    assert (tmp_path / "r" / "scores.csv").read_bytes() == before
+
+
+def test_a_cache_inside_the_results_is_refused_before_anything_is_made(assay, tmp_path):
+    code, _, err = assay(*TINY, "--out", tmp_path / "r", "--cache", tmp_path / "r" / "cache")
+    assert code == 2
+    assert "is inside the results folder" in err
+    assert not (tmp_path / "r").exists()

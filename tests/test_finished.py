@@ -1,5 +1,6 @@
 """A finished run started again: what it showed is shown once more, if and only if nothing has changed."""
 
+import importlib.metadata
 import shutil
 
 import pytest
@@ -109,7 +110,10 @@ def test_plugins_that_could_not_be_imported_are_tried_again(tmp_path, monkeypatc
 
 
 def test_plugins_installed_beside_ours_are_looked_at_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(finished.importlib.metadata, "entry_points", lambda **_: ["one"])
+    folder = ended(tmp_path / "before")
+    point = importlib.metadata.EntryPoint("mine", "mine:mine", "assay.methods")
+    monkeypatch.setattr(finished.importlib.metadata, "entry_points", lambda **_: [point])
+    assert recall(folder, request(SUITE, [])) is None  # it came since
     assert recall(ended(tmp_path / "a"), request(SUITE, [])) is None
 
 

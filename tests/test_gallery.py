@@ -20,7 +20,7 @@ from assay.benchmarks.thumbnails import decode, encode
 VISION = "vision[train=60,explained=4,side=16,size=8,patch=4]"
 AUDIO = "audio[train=40,explained=2,test=20,validation=20,classes=3,seconds=0.4,channels=3]"
 METHODS = ("saliency", "random", "edge_detector")
-MASS = ("--metric", "attribution_mass", "--jobs", "1")
+MASS = ("--metric", "attribution_mass", "--jobs", "0")
 
 
 @pytest.fixture(scope="module")

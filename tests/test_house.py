@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("datasets", "models", "methods", "metrics")
 LAYERS = {  # the modules of benchmarks/, low to high, with the plug-ins where they stand
     "what flows": (
-        "registry suite terms sources declared signals problem plugin ambient randomness formula "
+        "registry threads suite terms sources declared signals problem plugin ambient randomness formula "
         "table published drawing backdrops sprites association gaussian decoys embedding device "
         "fingerprint folders"
     ),

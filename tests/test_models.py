@@ -10,7 +10,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 
-from assay.benchmarks import training
+from assay.benchmarks import descent
 from assay.benchmarks.evaluation import model_quality, train
 from assay.benchmarks.grid import Unit
 from assay.benchmarks.interventions import predict
@@ -280,7 +280,7 @@ def test_fast_never_learns_from_the_rows_that_decide_when_to_stop(monkeypatch):
             path.append(weights(net).clone())
             return -float(len(path))  # every epoch is the best: nothing stops
 
-        monkeypatch.setattr(training, "_validation_loss", spy)
+        monkeypatch.setattr(descent, "_validation_loss", spy)
         trained(SMALL["mlp"], data)
         seen.append(torch.stack(path))
     assert len(seen[0]) > 100
@@ -296,14 +296,14 @@ def test_the_published_protocol_trains_on_the_validation_rows_too():
 
 
 def test_the_epoch_that_predicts_the_validation_rows_best_is_kept(monkeypatch):
-    losses, outputs, found = [], [], training._validation_loss
+    losses, outputs, found = [], [], descent._validation_loss
 
     def spy(net, given, loss):
         losses.append(found(net, given, loss))
         outputs.append(net(given.x[given.test])[:, 0].detach().numpy())
         return losses[-1]
 
-    monkeypatch.setattr(training, "_validation_loss", spy)
+    monkeypatch.setattr(descent, "_validation_loss", spy)
     given = problem(noise=1.0)
     kept = trained("mlp[depth=2,width=32]", given)(given.x[given.test])[:, 0].numpy()
     best = int(np.argmin(losses))

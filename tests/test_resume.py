@@ -80,7 +80,7 @@ def test_killed_and_resumed_is_the_same_to_the_bit(tmp_path, uninterrupted, jobs
 def test_killed_and_resumed_is_the_same_to_the_bit_and_to_the_pixel(tmp_path, command):
     files = (*TABLES, "gallery.png")
     whole = run(tmp_path / "whole", 2, command, files)
-    killed_in_the_middle(tmp_path / "run", 2, command, 250_000)
+    killed_in_the_middle(tmp_path / "run", 2, command, 400_000)
     assert 0 < finished(tmp_path / "run") < finished(tmp_path / "whole")
     assert run(tmp_path / "run", 2, command, files) == whole
 

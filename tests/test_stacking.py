@@ -282,7 +282,12 @@ def test_only_simple_networks_are_stacked(what):
 
 
 def test_the_device_decides_whether_tables_are_trained_in_groups(monkeypatch):
-    for given, gpu, wanted in (("cpu", True, ""), ("auto", True, "cuda"), ("auto", False, "")):
+    for given, gpu, wanted in (
+        ("cpu", True, ""),
+        ("auto", True, ""),
+        ("cuda", True, "cuda"),
+        ("cuda", False, ""),
+    ):
         monkeypatch.setenv("ASSAY_DEVICE", given)
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         assert stacked() == wanted

@@ -439,15 +439,15 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path.write_text("old")
     with monkeypatch.context() as patch:
 
-        def full_disk(file, text, **_):
-            with file.open("w") as stream:
-                stream.write(text[:2])
+        def full_disk(file, target):
+            assert file.read_text() == "new text"
             raise OSError("no space left")
 
-        patch.setattr("pathlib.Path.write_text", full_disk)
+        patch.setattr("pathlib.Path.replace", full_disk)
         with pytest.raises(OSError, match="no space"):
             write_atomically(path, "new text")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]  # the half may be what fills the disk
     write_atomically(path, "new téxt")
     assert path.read_text(encoding="utf-8") == "new téxt"
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
@@ -533,3 +533,23 @@ def test_one_cell_in_two_rows_is_refused_by_name(tmp_path, name):
     ) as caught:
         read_table(tmp_path, name)
     assert f"{name}.csv" in str(caught.value)
+
+
+def test_what_is_written_follows_no_link(tmp_path):
+    """A folder from somebody else may hold one under the name that is written aside."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / ".table.csv.half").symlink_to(precious)
+    write_atomically(tmp_path / "table.csv", "new")
+    assert precious.read_text() == "mine"
+    assert (tmp_path / "table.csv").read_text() == "new"
+
+
+@pytest.mark.parametrize("value", ["no \udcff", 10**30])
+def test_a_value_that_cannot_be_written_is_told_in_one_sentence(tmp_path, value):
+    ledger = Ledger(tmp_path)
+    try:
+        with pytest.raises(AssayError, match="a value cannot be written"):
+            ledger.write("costs", "a", {"budget": value})
+    finally:
+        ledger.close()

@@ -330,7 +330,7 @@ def test_text_is_no_target_of_a_regression(write):
 def test_what_cannot_be_opened_is_named(tmp_path, write):
     for path, hint in [
         (str(tmp_path / "none.csv"), "No such file"),
-        (str(tmp_path), "directory"),
+        (str(tmp_path), "it is no file"),
         ("nul\x00.csv", "null"),
         (write(["ä,y", *(f"é{i},{i}" for i in range(40))], "latin.csv", "latin-1"), "UTF-8"),
         (write(GOOD, "wide.csv", "utf-16"), "UTF-8"),

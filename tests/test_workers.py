@@ -396,8 +396,8 @@ def test_a_death_with_everything_finished_costs_nothing():
     assert progress(*TASK.cells, method="b").lost() == []
 
 
-def killed(monkeypatch, records):
-    """What `local.records` says of TASK when the work is this: key or method -> how it ends there."""
+def test_every_cell_is_asked_for_until_it_is_there_or_has_killed(monkeypatch):
+    """A metric that kills on one method is asked of the next; what others have finished is not lost."""
 
     class Fake:
         def __init__(self, *_):
@@ -406,33 +406,41 @@ def killed(monkeypatch, records):
         def run(self, waiting):
             while waiting:
                 task = waiting.pop(0)
-                for record in records(task):
-                    yield task, record
-                    if isinstance(record, WorkerDied):
+                tries.append(len(task.cells))
+                yield task, Record("models", UNIT.key, {"rows": 1})
+                for cell in task.cells:
+                    yield task, Record("", "", method="" if cell.other else cell.method.text)
+                    yield task, Record("costs", cost_key(UNIT, cell.method), {"seconds": 1})
+                    if cell.metric.name == "same":
+                        yield task, WorkerDied("killed")
                         break
+                    yield task, Record("scores", cell.key, {"status": "ok"})
+
+    def failed(cell, why):
+        return Record("agreement", cell.key, {"status": why})
+
+    tries = []
+    monkeypatch.setattr(local, "Pool", Fake)
+    monkeypatch.setattr(local, "failed", failed)
+    found = {r.key: r.row["status"] for r in local.records([TASK], 1) if "status" in r.row}
+    assert found == {c.key: "ok" for c in SINGLE} | {c.key: "killed" for c in PAIRS}
+    assert tries == [6, 2, 1]
+
+
+def test_a_death_after_the_last_cell_costs_nothing(monkeypatch):
+    class Fake:
+        def __init__(self, *_):
+            pass
+
+        def run(self, waiting):
+            task = waiting.pop(0)
+            yield task, Record("models", UNIT.key, {"rows": 1})
+            yield from ((task, Record("scores", cell.key, {"status": "ok"})) for cell in task.cells)
+            yield task, Record("", "", method="")
+            yield task, WorkerDied("killed")
 
     monkeypatch.setattr(local, "Pool", Fake)
-    return {r.key: r.row["reason"] for r in local.records([TASK], 1) if r.row.get("status") == "failed"}
-
-
-def test_a_metric_that_kills_again_and_again_is_asked_twice_and_no_more(monkeypatch):
-    tries = []
-
-    def records(task):
-        tries.append(task)
-        yield Record("models", UNIT.key, {"rows": 1})
-        for cell in task.cells:
-            yield Record("", "", method=cell.method.text)
-            yield Record("costs", cost_key(UNIT, cell.method), {"seconds": 1})
-            yield WorkerDied("killed")
-
-    monkeypatch.setattr(
-        local, "failed", lambda cell, why: Record("s", cell.key, {"status": "failed", "reason": why})
-    )
-    found = killed(monkeypatch, records)
-    assert set(found) == {cell.key for cell in TASK.cells}
-    # twice by the metric of single cells, twice by that of pairs
-    assert len(tries) == 4
+    assert [r.row["status"] for r in local.records([TASK], 1) if "status" in r.row] == ["ok"] * 6
 
 
 def test_only_what_is_not_done_is_missing():
