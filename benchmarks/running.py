@@ -108,9 +108,10 @@ def _place(device: Device, cache: str, cluster: str, folder: Path, screen: "Cons
     Groups of networks, as a GPU trains them, are handed on through a cache: there is always one.
     """
     os.environ["ASSAY_DEVICE"] = device
-    own = str(folder.with_name(f"{folder.name}-networks")) if device == "cuda" and not cluster else ""
+    whole = folder.absolute()
+    own = str(whole.with_name(f"{whole.name}-networks")) if device == "cuda" and not cluster else ""
     kept = cache or os.environ.get("ASSAY_CACHE", "") or own
-    if "://" not in kept and Path(kept).absolute().is_relative_to(folder.absolute()):
+    if kept and "://" not in kept and Path(kept).absolute().is_relative_to(whole):
         raise AssayError(
             f"cache {kept!r} is inside the results folder {str(folder)!r}; give a folder beside it."
         )

@@ -467,3 +467,10 @@ def test_a_cache_inside_the_results_is_refused_before_anything_is_made(assay, tm
     assert code == 2
     assert "is inside the results folder" in err
     assert not (tmp_path / "r").exists()
+
+
+def test_the_folder_one_stands_in_can_hold_the_results(assay, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = assay(*TINY, "--out", ".")
+    assert code == 0, err
+    assert (tmp_path / "scores.csv").is_file()
