@@ -129,8 +129,6 @@ def _check_schema(
 ) -> None:
     """Refuse what stands in no ledger."""
     db.execute("PRAGMA trusted_schema = OFF")  # whoever wrote the file has no function run by it
-    if _signature(path) in _vouched:
-        return
     if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
         raise sqlite3.DatabaseError("its pages do not fit together")
     new = db.execute("PRAGMA user_version").fetchone()[0] == 0
@@ -145,22 +143,6 @@ def _check_schema(
             raise _foreign(path, f"has a table {table} without column {sorted(needed - set(there))[0]!r}")
         if there:
             _check_values(db, path, table, [c for c in ("key", *columns) if c in there], numbers)
-
-
-def vouch(path: Path) -> None:
-    """Take the ledger, as it now is, for one of this process's own: it need not be gone through again."""
-    _vouched.add(_signature(path))
-
-
-_vouched: set[tuple[int, ...]] = set()
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    """What tells that a file was not written to since; of one with a journal, nothing does."""
-    if path.with_name(f"{path.name}-wal").exists() or not path.is_file():
-        return ()
-    found = path.stat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _check_values(
