@@ -26,9 +26,10 @@ from .device import device_of, stacked
 from .fingerprint import OURS, Fingerprint
 from .folders import CannotBeWritten, Folder, opened
 from .problem import Problem
+from .terms import CACHE
 
 N = TypeVar("N", bound=nn.Module)
-VARIABLE = "ASSAY_CACHE"  # a folder or a URL; the command sets it, and workers inherit it
+VARIABLE = CACHE  # a folder or a URL
 FORMAT = 1  # of an entry; it is in the first line of each
 OWN, GLOBAL = "generator", "global generator"
 logger = logging.getLogger(__name__)

@@ -15,20 +15,20 @@ from typing import Any, TypeAlias
 
 from . import errand, keeper, reach
 from .errand import Answer, Kit
-from .evaluation import draw
+from .evaluation import draw, looked_into
 from .explaining import one_line
+from .folders import is_url, path_of
 from .grid import Unit
 from .keeper import Luggage
-from .plugin import MODELS
 from .reach import WAITS, Waits
 from .records import Record, failed, place
 from .registry import AssayError
 from .spec import Setting
 from .tasks import Task
+from .terms import CACHE, DEVICE
 from .threads import ONE
 from .workers import NONE, Limits
 
-CACHE, DEVICE = "ASSAY_CACHE", "ASSAY_DEVICE"
 TRAVEL = "ASSAY_"  # environment variables that begin so are set on the workers too
 GPU = "GPU"  # the resource, as `dask worker --resources "GPU=1"` names it
 SPARE = 1  # units in flight a thread: one that waits behind another shares the blame for a worker's death
@@ -68,8 +68,8 @@ def packed(tasks: Sequence[Task], files: Sequence[Path], limits: Limits) -> Kit:
         AssayError: a plug-in file cannot be read.
     """
     cache = os.environ.get(CACHE, "")
-    if cache and "://" not in cache:
-        cache = str(Path(cache).absolute())
+    if cache and not is_url(cache):
+        cache = str(path_of(cache))
     ours = {name: value for name, value in os.environ.items() if name.startswith(TRAVEL)}
     environment = {DEVICE: "cpu", **ours, CACHE: cache, **ONE}
     try:
@@ -104,7 +104,7 @@ def laid_out(dataset: Setting, seed: int) -> bool:
 
 def kept(unit: Unit) -> bool:
     """Whether a cache may hold the unit's model: not one that methods look into, of scikit-learn."""
-    return not {"linear", "trees"} & set(MODELS[unit.model.name].facts["has"])
+    return not looked_into(unit.model)
 
 
 class Run:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from .problem import Problem
 from .registry import AssayError
+from .terms import DEVICE
 
-VARIABLE = "ASSAY_DEVICE"  # the command sets it, and workers inherit it
+VARIABLE = DEVICE
 STACKED = "ASSAY_STACKED"  # a type of device, to be served what was trained in groups on it without a GPU
 
 

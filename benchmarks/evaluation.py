@@ -89,8 +89,12 @@ def fitted(setting: Setting, problem: Problem, rng: Generator) -> nn.Module:
     """A model of this kind, fitted to the problem; in eval mode."""
     with seeded(rng):
         model: nn.Module = MODELS[setting.name].function(problem, rng, **setting.params)
-    looked_into = {"linear", "trees"} & set(MODELS[setting.name].facts["has"])  # so it must stay what it is
-    return model.eval() if looked_into else placed(model.eval(), problem)
+    return model.eval() if looked_into(setting) else placed(model.eval(), problem)
+
+
+def looked_into(model: Setting) -> bool:
+    """Whether methods look into what was fitted, so that it must stay what it is; no network is trained."""
+    return bool({"linear", "trees"} & set(MODELS[model.name].facts["has"]))
 
 
 def model_quality(problem: Problem, outputs: Outputs) -> dict[str, float]:

@@ -123,7 +123,7 @@ def is_url(text: str) -> bool:
 
 def opened(text: str) -> Folder:
     """The folder or URL, whether or not it is there."""
-    return Remote(text) if is_url(text) else Local(_path(text))
+    return Remote(text) if is_url(text) else Local(path_of(text))
 
 
 def checked(text: str) -> str:
@@ -137,8 +137,8 @@ def checked(text: str) -> str:
         raise AssayError(f"cache {text!r} names no folder; {remedy}.")
     try:
         if not is_url(text):
-            _path(text).mkdir(parents=True, exist_ok=True)
-            return str(_path(text))
+            path_of(text).mkdir(parents=True, exist_ok=True)
+            return str(path_of(text))
         Remote(text).make()
     except Exception as error:  # each kind of store has errors of its own
         why = getattr(error, "strerror", None) or " ".join(f"{error}".split())
@@ -155,12 +155,13 @@ def unwritable(text: str) -> str:
             remote.write(name, b"probe")
             remote.remove(name)
         else:
-            with tempfile.TemporaryFile(dir=_path(text)) as file:
+            with tempfile.TemporaryFile(dir=path_of(text)) as file:
                 file.write(b"probe")
     except Exception as error:  # each kind of store has errors of its own
         return getattr(error, "strerror", None) or " ".join(f"{type(error).__name__}: {error}".split())
     return ""
 
 
-def _path(text: str) -> Path:
+def path_of(text: str) -> Path:
+    """The whole path of a folder of this machine."""
     return Path(text.removeprefix("file://").removeprefix("local://")).expanduser().absolute()

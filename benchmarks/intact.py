@@ -150,11 +150,14 @@ def _check_values(
 ) -> None:
     """Refuse a row with a value of the wrong kind."""
     wrong = {column: _wrong(column, column in numbers) for column in dict.fromkeys(columns)}
-    query = f"SELECT {', '.join(f'{test}, {column}' for column, test in wrong.items())} FROM {table} WHERE "
-    texts = " || ".join(f"coalesce({c}, '')" for c in wrong if c not in numbers and c != "position")
+    texts = [column for column in wrong if column not in numbers and column != "position"]
+    # a row is looked at by us once, all texts in one; which of them it was is asked of a wrong row alone
+    each = {c: f"({test} OR strange({c}))" if c in texts else test for c, test in wrong.items()}
+    query = f"SELECT {', '.join(f'{test}, {column}' for column, test in each.items())} FROM {table} WHERE "
+    whole = " || ".join(f"coalesce({column}, '')" for column in texts)
     db.create_function("strange", 1, _strange, deterministic=True)
     try:
-        row = db.execute(f"{query}{' OR '.join(wrong.values())} OR strange({texts}) LIMIT 1").fetchone()
+        row = db.execute(f"{query}{' OR '.join(wrong.values())} OR strange({whole}) LIMIT 1").fetchone()
     except sqlite3.OperationalError as error:
         if "user-defined" not in str(error):
             raise
@@ -178,7 +181,7 @@ def _wrong(column: str, number: bool) -> str:
         return f"(typeof({column}) NOT IN ('integer', 'null') OR {column} < 0)"
     if not number:
         begins = f" OR instr('{FORMULA}', substr({column}, 1, 1)) * length({column})" * (column in NAMES)
-        return f"(typeof({column}) NOT IN ('text', 'null') OR strange({column}){begins})"
+        return f"(typeof({column}) NOT IN ('text', 'null'){begins})"
     kind = f"typeof({column}) NOT IN ('integer', 'real', 'null')"
     if column == "budget":  # a method may have none, or words for one
         kind = f"typeof({column}) = 'blob'"

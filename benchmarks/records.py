@@ -7,6 +7,8 @@ from .grid import Cell, Unit, again, digest, noise_of, parameters_of
 from .plugin import METRICS
 from .spec import Setting
 
+CELLS = ("scores", "agreement")  # the tables whose rows are cells
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -16,6 +18,11 @@ class Record:
     key: str
     row: dict[str, Any] = field(default_factory=dict)
     method: str = ""  # at work: if the process dies now, it is this one's doing
+
+    @property
+    def of_cell(self) -> bool:
+        """Whether it is the row of a cell, not what was measured beside one."""
+        return self.table in CELLS
 
 
 def place(unit: Unit) -> dict[str, Any]:

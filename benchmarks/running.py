@@ -12,7 +12,7 @@ import typer
 from . import folders, reading
 from .registry import AssayError
 from .screen import console
-from .terms import Device
+from .terms import CACHE, DEVICE, Device
 
 if TYPE_CHECKING:
     from .runner import Means
@@ -107,16 +107,16 @@ def _place(device: Device, cache: str, cluster: str, folder: Path, screen: "Cons
 
     Groups of networks, as a GPU trains them, are handed on through a cache: there is always one.
     """
-    os.environ["ASSAY_DEVICE"] = device
+    os.environ[DEVICE] = device
     whole = folder.absolute()
     own = str(whole.with_name(f"{whole.name}-networks")) if device == "cuda" and not cluster else ""
-    kept = cache or os.environ.get("ASSAY_CACHE", "") or own
-    if kept and "://" not in kept and Path(kept).absolute().is_relative_to(whole):
+    kept = cache or os.environ.get(CACHE, "") or own
+    if kept and not folders.is_url(kept) and folders.path_of(kept).is_relative_to(whole):
         raise AssayError(
             f"cache {kept!r} is inside the results folder {str(folder)!r}; give a folder beside it."
         )
     if kept:
-        os.environ["ASSAY_CACHE"] = folders.checked(kept)
+        os.environ[CACHE] = folders.checked(kept)
         if why := folders.unwritable(kept):
             screen.out(f"cache {kept!r} cannot be written ({why}): networks are read from it, none is kept")
 
@@ -207,7 +207,7 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
         for record in runner.run(plan, ledger, means):
             if not record.row:
                 reporter.at(record.key)
-            elif record.table in {"scores", "agreement"}:
+            elif record.of_cell:
                 reporter.finished()
 
 

@@ -133,7 +133,7 @@ class Explained:
         """
         left = len(cells)
         for record in self._in_turn(cells):
-            if record.table in {"scores", "agreement"}:
+            if record.of_cell:
                 left -= 1
                 yield from self._costs_of_metrics() if not left else ()
             yield record

@@ -19,9 +19,8 @@ from torch.func import functional_call, stack_module_state
 from . import cache
 from .cache import Training
 from .descent import Recipe, loss_of, plain_loss
-from .evaluation import draw, train
+from .evaluation import draw, looked_into, train
 from .grid import Unit
-from .plugin import MODELS
 from .training import ACTIVATIONS, Postponed, postponing
 
 LIMIT = 2 * 2**30  # bytes that the networks of a group, their rows and their batches may take together
@@ -107,7 +106,7 @@ def _groups(units: Sequence[Unit], device: torch.device, store: cache.Cache) -> 
 
 def _member(unit: Unit, device: torch.device, store: cache.Cache) -> Member | None:
     """What the unit's model would train, if a group can and nobody has."""
-    if {"linear", "trees"} & set(MODELS[unit.model.name].facts["has"]):
+    if looked_into(unit.model):
         return None  # fitted by other means, which would take their time here and again in the run
     try:
         with postponing():

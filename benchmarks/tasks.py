@@ -61,7 +61,7 @@ class Progress:
         """Take note of a record."""
         if record.row:
             self.heard.add(record.key)
-            self.left -= record.table in {"scores", "agreement"}
+            self.left -= record.of_cell
         else:
             self.method = record.method
 

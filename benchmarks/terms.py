@@ -4,6 +4,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from .registry import AssayError, near_miss
 
+CACHE, DEVICE = "ASSAY_CACHE", "ASSAY_DEVICE"  # variables that the command sets, and workers inherit
+
 Task: TypeAlias = Literal["regression", "classification"]
 
 # What a method may need of a model.

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from assay.benchmarks import cache, folders, training
+from assay.benchmarks import cache, folders
 from assay.benchmarks.evaluation import run_unit
 from assay.benchmarks.fingerprint import Fingerprint
 from assay.benchmarks.grid import plan
@@ -63,20 +63,6 @@ def fresh(monkeypatch):
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.fixture
-def trainings(monkeypatch):
-    """How often something was trained."""
-    calls = []
-    descended = training.descended
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return descended(*arguments)
-
-    monkeypatch.setattr(training, "descended", counted)
-    return calls
 
 
 def small(problem=None, seed=0, loss=plain_loss, net=None, recipe=RECIPE):

@@ -31,20 +31,6 @@ def store(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def trainings(monkeypatch):
-    """How often something was trained by itself."""
-    calls = []
-    descended = training.descended
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return descended(*arguments)
-
-    monkeypatch.setattr(training, "descended", counted)
-    return calls
-
-
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
