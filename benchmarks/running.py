@@ -170,7 +170,7 @@ def _folder_name(suite: str, given: dict[str, list[str]], numbers: dict[str, int
 def _execute(
     suite: "Suite", folder: Path, means: "Means", request: str, *, fresh: bool, written: "Suite"
 ) -> None:
-    from . import beforehand, finished, grid, manifest, report, runner, tasks
+    from . import beforehand, finished, grid, manifest, runner, tasks
     from .store import Ledger
 
     screen = console()
@@ -187,6 +187,8 @@ def _execute(
     finally:
         ledger.close()
     manifest.finish(folder, about)
+    from . import report
+
     told = finished.told(report.write(folder))
     finished.remember(folder, request, told, tasks.settings_of(plan))
     reading.show_board(screen, told, folder)
@@ -205,6 +207,8 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
     screen.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {_with(means)}, into {ledger.folder}")
     with progress(screen, left) as reporter:
         for record in runner.run(plan, ledger, means):
+            from . import report as report  # half a second, best spent while the workers are at it
+
             if not record.row:
                 reporter.at(record.key)
             elif record.of_cell:
