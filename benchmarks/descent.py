@@ -31,6 +31,7 @@ class Recipe:
     batch: int  # 0: all rows at once
     weight_decay: float
     one_cycle: bool
+    rise: float = 0.3  # share of the steps until the top of the cycle
     patience: int  # epochs without a better validation loss before stopping; 0: never stop, keep the last
     least_steps: int  # small tables get more epochs, so that they too are fitted
     standardise: bool = False  # train on columns and targets of mean 0 and deviation 1, then fold these away
@@ -142,7 +143,7 @@ def _schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
     if not recipe.one_cycle:
         return ((recipe.lr, BETAS[0]),) * steps
     low, least = recipe.lr / 25, recipe.lr / 25 / 1e4
-    top = 0.3 * steps - 1
+    top = recipe.rise * steps - 1
     found = []
     for step in range(steps):
         if step <= top:

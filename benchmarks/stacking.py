@@ -204,7 +204,9 @@ class Stack:
         optimiser = torch.optim.AdamW(weights, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
         schedule = None
         if recipe.one_cycle:
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.lr, total_steps=epochs * steps)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimiser, recipe.lr, total_steps=epochs * steps, pct_start=recipe.rise
+            )
         for _ in range(epochs):
             for chosen in self._order(n, steps).split(batch, 1):
                 optimiser.zero_grad()

@@ -1,5 +1,6 @@
-"""Whole commands, as a user waits for them: start-up, a finished run once more, one worker and two."""
+"""Whole commands, as a user waits for them: start-up, a finished run once more."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,6 @@ COMMAND = [sys.executable, "-P", "-m", "assay.benchmarks.cli"]
 NOTHING = ROOT / "benchmarks" / "speed" / "nothing.py"
 LARGE = ROOT / "results" / "reference" / "metrics"  # 94,800 cells
 TURNS = f"turn=[{','.join(map(str, range(100)))}]"
-PAIRED = ["--method", "saliency", "--method", "lime", "--method", "kernel_shap", "--metric", "auroc"]
-TIMES = {}
 
 
 def command(*words):
@@ -38,24 +37,8 @@ def test_finished(benchmark, tmp_path):
     benchmark.pedantic(command, words, rounds=3)
 
 
-@pytest.mark.benchmark(group="100,000 cells")
-@pytest.mark.parametrize("what", ["compare"])
-def test_compare(benchmark, tmp_path, what):
-    benchmark.pedantic(command, (what, LARGE, LARGE), rounds=1)
-
-
-@pytest.mark.benchmark(group="workers")
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_workers(benchmark, tmp_path, jobs):
-    lists = [
-        "--dataset",
-        "symbolic[function=[7,11,13,14],columns=100,explained=200]",
-        "--model",
-        "mlp",
-        *PAIRED,
-    ]
-    words = ("run", "smoke", *lists, "--seeds", "2", "--jobs", jobs, "--out", tmp_path, "--fresh")
-    benchmark.pedantic(command, words, rounds=1)
-    TIMES[jobs] = benchmark.stats.stats.median
-    if len(TIMES) == 2:
-        benchmark.extra_info["times as fast as one"] = TIMES[1] / TIMES[2]
+@pytest.mark.benchmark(group="the tables of 94,800 cells")
+@pytest.mark.parametrize("what", ["report", "compare"])
+def test_tables(benchmark, tmp_path, what):
+    folder = shutil.copytree(LARGE, tmp_path / "run")
+    benchmark.pedantic(command, ("report", folder) if what == "report" else (what, LARGE, folder), rounds=1)
