@@ -191,7 +191,8 @@ SHORT = MINE.replace("doubled", "short").replace("return factor * case.x", "retu
 )
 def test_a_bad_method_costs_its_own_cells_only(assay, tmp_path, text, name, reason):
     (tmp_path / "bad.py").write_text(text)
-    code, out, _ = assay(*TINY, "--plugin", "bad.py", "--jobs", "2", "--out", tmp_path / "b")
+    words = [*TINY, *THREE, "--plugin", "bad.py", "--method", name, "--jobs", "2"]
+    code, out, _ = assay(*words, "--out", tmp_path / "b")
     assert code == 0
     assert name in out
     scores = pd.read_csv(tmp_path / "b" / "scores.csv")
@@ -453,12 +454,13 @@ def test_a_damaged_ledger_is_left_as_it_was_found(assay, tmp_path):
 def test_a_run_that_cannot_be_begun_forgets_nothing(assay, tmp_path, more):
     if more[1] == "cuda" and torch.cuda.is_available():
         pytest.skip("torch sees a GPU here")
-    assert assay(*TINY, "--out", tmp_path / "r")[0] == 0
+    few = [*TINY, *THREE, "--out", tmp_path / "r"]
+    assert assay(*few)[0] == 0
     before = (tmp_path / "r" / "scores.csv").read_bytes()
-    code, _, err = assay(*TINY, "--out", tmp_path / "r", "--fresh", *more)
+    code, _, err = assay(*few, "--fresh", *more)
     assert code == 2, err
     assert err.count("\n") == 1
-    assert "0 to compute" in assay(*TINY, "--out", tmp_path / "r")[1]
+    assert "0 to compute" in assay(*few)[1]
     assert (tmp_path / "r" / "scores.csv").read_bytes() == before
 
 
@@ -471,6 +473,6 @@ def test_a_cache_inside_the_results_is_refused_before_anything_is_made(assay, tm
 
 def test_the_folder_one_stands_in_can_hold_the_results(assay, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, _, err = assay(*TINY, "--out", ".")
+    code, _, err = assay(*TINY, *THREE, "--out", ".")
     assert code == 0, err
     assert (tmp_path / "scores.csv").is_file()
