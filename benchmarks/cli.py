@@ -13,7 +13,7 @@ import typer
 from . import reading, running
 from .registry import AssayError
 from .running import PluginFiles
-from .screen import complain, console, program
+from .screen import complain, console, fill_streams, program
 from .threads import one_each
 
 KINDS = ("datasets", "models", "methods", "metrics", "suites")
@@ -33,6 +33,7 @@ class Stopped(BaseException):
 
 def main() -> NoReturn:
     """Entry point of run_bench.py and of the console script."""
+    fill_streams()
     one_each()
     try:
         with _stopping():

@@ -83,11 +83,9 @@ def request(suite: Suite, files: Sequence[Path]) -> str:
 
 def recall(folder: Path, asked: str) -> Told | None:
     """What the run showed that ended here last, if it was this one and all is as it was; else nothing."""
-    if (
-        not (folder / FILE).is_file() or (folder / f"{FILE}-wal").exists()
-    ):  # none, or of a run that was killed
-        return None
     try:
+        if not (folder / FILE).is_file() or (folder / f"{FILE}-wal").exists():
+            return None  # there is none, or it is of a run that was killed
         with reading(folder) as ledger:
             (text,) = ledger.execute("SELECT told FROM finished").fetchone() or ("{}",)
         kept = json.loads(text)

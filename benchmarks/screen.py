@@ -1,10 +1,28 @@
 """The two streams of the terminal; what the commands share."""
 
+import os
 import shlex
 import sys
+from pathlib import Path
 
 from rich.console import Console as Console
 from rich.text import Text
+
+
+def fill_streams() -> None:
+    """Give a closed input or output, as some schedulers leave them, the null device.
+
+    Else the next file or pipe takes its number, and what is printed goes there.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            taken = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+            os.set_inheritable(taken, True)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - until the program ends
 
 
 def console() -> Console:

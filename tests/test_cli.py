@@ -1,7 +1,9 @@
 """The command line as users meet it: what it does, and what it says when they are wrong."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import pandas as pd
@@ -476,3 +478,19 @@ def test_the_folder_one_stands_in_can_hold_the_results(assay, tmp_path, monkeypa
     code, _, err = assay(*TINY, *THREE, "--out", ".")
     assert code == 0, err
     assert (tmp_path / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+def test_a_closed_stream_is_taken_by_no_file(tmp_path, closed):
+    """Some schedulers start programs so; what is printed went into a worker's pipe or, worse, into a file."""
+    code = (
+        "import os\n"
+        "from assay.benchmarks.screen import console, fill_streams\n"
+        "fill_streams()\n"
+        f"assert os.open({str(tmp_path / 'file')!r}, os.O_CREAT | os.O_WRONLY) > 2\n"
+        f"assert all(os.get_inheritable(number) for number in {closed})\n"
+        "console().out('said')\n"
+    )
+    command = [sys.executable, "-P", "-c", code]
+    subprocess.run(command, check=True, preexec_fn=lambda: [os.close(number) for number in closed])
+    assert not (tmp_path / "file").read_bytes()
