@@ -13,9 +13,9 @@ from assay.benchmarks.chaos.victim import (
     assert_resumes,
     assert_sound,
     environment,
+    killed,
     run,
     start,
-    struck,
 )
 
 
@@ -45,48 +45,63 @@ def fill(disk, left):
         file.flush()
 
 
-@pytest.mark.parametrize("left", [0, 20_000, 150_000, 400_000, 900_000])
-def test_the_disk_is_full_before_the_first_cell_or_after_some(disk, small, left):
-    folder = disk / "run"
-    fill(disk, left)
-    assert_one_line(run(folder, small.words), 2, "cannot be")
+def empty(disk):
     (disk / "ballast").unlink()
-    assert_sound(folder, small)
+
+
+def test_the_disk_is_full_before_the_first_cell_or_after_some(disk, small):
+    """Again and again, with a little more room each time, in which it goes on as far as it comes."""
+    folder = disk / "run"
+    for left in (0, 20_000, 150_000, 400_000):
+        fill(disk, left)
+        assert_one_line(run(folder, small.words), 2, "cannot be")
+        empty(disk)
+        assert_sound(folder, small)
     assert_resumes(folder, small)
 
 
-@pytest.mark.parametrize("left", [0, 40_000, 200_000, 260_000])
-def test_the_disk_is_full_when_the_tables_are_written(disk, small, left):
+def test_the_disk_is_full_when_the_tables_are_written(disk, small):
+    """Those of the try before are taken away, so that each has to write them all."""
     folder = disk / "run"
-    struck(folder, small, Moment("scores.csv", 0), lambda victim: victim.kill())
-    (folder / "scores.csv").unlink()
-    fill(disk, left)
-    assert_one_line(run(folder, small.words), 2, "cannot be")
-    (disk / "ballast").unlink()
-    assert_sound(folder, small)
+    killed(folder, small, Moment("scores.csv", 0))
+    for left in (0, 40_000, 200_000, 260_000):
+        for table in (*folder.glob("*.csv"), *folder.glob("*.md")):
+            table.unlink()
+        fill(disk, left)
+        assert_one_line(run(folder, small.words), 2, "cannot be")
+        empty(disk)
+        assert_sound(folder, small)
     assert_resumes(folder, small)
 
 
-@pytest.mark.parametrize("limit", [50_000, 200_000, 700_000])
-def test_files_may_not_grow(tmp_path, small, limit):
+def test_files_may_not_grow(tmp_path, small):
     """A quota on the size of a file, which needs no root."""
     folder = tmp_path / "run"
-    victim = run(
-        folder, small.words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    )
-    assert_one_line(victim, 2, "cannot be")
-    assert_sound(folder, small)
+    for limit in (50_000, 200_000, 400_000):
+        quota = (resource.RLIMIT_FSIZE, (limit, limit))
+        victim = run(folder, small.words, preexec_fn=lambda quota=quota: resource.setrlimit(*quota))
+        assert_one_line(victim, 2, "cannot be")
+        assert_sound(folder, small)
     assert_resumes(folder, small)
 
 
-@pytest.mark.parametrize("finished", [False, True])
-def test_the_disk_may_only_be_read(disk, tiny, finished):
+def remount(disk, how):
+    subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
+
+
+def test_the_disk_may_only_be_read(disk, tiny):
+    """A run that has something to write is refused; one that is finished shows what it has."""
     folder = disk / "run"
-    if finished:
-        run(folder, tiny.words)
-    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    remount(disk, "ro")
     assert_one_line(run(folder, tiny.words), 2, "cannot be")
-    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    remount(disk, "rw")
+    assert_resumes(folder, tiny)
+    remount(disk, "ro")
+    victim = run(folder, tiny.words)
+    assert (victim.process.returncode, victim.said) == (0, "")
+    assert "0 to compute" in victim.out.read_text()
+    assert_one_line(run(folder, [*tiny.words, "--fresh"]), 2, "cannot be")
+    remount(disk, "rw")
     assert_resumes(folder, tiny)
 
 
@@ -94,9 +109,9 @@ def test_the_folder_is_somebody_else_s(tmp_path, tiny):
     if os.geteuid() != 0:
         pytest.skip("only root can run as somebody else")
     folder = tmp_path / "run"
-    run(folder, tiny.words)
+    killed(folder, tiny, Moment("writes", 30))  # one that is finished could be shown to anybody
     for part in [tmp_path, *tmp_path.parents][:4]:
-        part.chmod(0o755)
+        part.chmod(part.stat().st_mode | 0o055)
     home = environment(HOME="/nonexistent", PYTHONDONTWRITEBYTECODE="1")
     try:
         victim = run(folder, tiny.words, preexec_fn=lambda: os.setuid(65534), env=home, cwd="/")

@@ -5,13 +5,16 @@ import random
 import signal
 import time
 
+import pandas as pd
 import psutil
 import pytest
 
 from assay.benchmarks.chaos.victim import (
+    LEDGER,
     Moment,
     assert_resumes,
     assert_sound,
+    killed,
     moments,
     rows,
     run,
@@ -21,49 +24,49 @@ from assay.benchmarks.chaos.victim import (
 )
 
 SEED = 8
-SINGLE, CHAINS, LINKS = 8, 3, 14  # fifty in all
-
-
-@pytest.mark.parametrize("moment", moments(SEED, SINGLE), ids=lambda m: f"{m.kind}-{m.amount:.3f}")
-def test_killed_once(tmp_path, small, moment):
-    folder = tmp_path / "run"
-    struck(folder, small, moment, lambda victim: victim.kill())
-    assert_sound(folder, small)
-    assert_resumes(folder, small)
+CHAINS, LINKS = 5, 10  # fifty in all
 
 
 @pytest.mark.parametrize("chain", range(CHAINS))
 def test_killed_again_and_again(tmp_path, smoke, chain):
     """Each run but the last is killed; together they lose nothing that one of them has finished."""
     folder, before = tmp_path / "run", 0
-    for moment in moments(SEED + 1 + chain, LINKS):
-        victim = start(folder, smoke.words)
-        if victim.at(moment, smoke.seconds):
-            victim.kill()
-        assert not victim.survivors()
+    for moment in moments(SEED + chain, LINKS):
+        victim = killed(folder, smoke, moment)
         after = assert_sound(folder, smoke)
-        assert after >= before
+        assert victim.anew or after >= before
         before = after
     assert_resumes(folder, smoke)
 
 
-@pytest.mark.parametrize("amount", [0.02, 0.2, 0.5])
-def test_the_first_process_alone_is_killed(tmp_path, small, amount):
+@pytest.mark.xfail(strict=True, reason="a model that was gone on with tells the times of its last cells only")
+def test_times_of_metrics_survive_a_kill(tmp_path, tiny):
+    """Every cell is in the times of its metric, whichever run has computed it."""
+    folder = tmp_path / "run"
+    killed(folder, tiny, Moment("writes", 30))
+    assert_resumes(folder, tiny)
+    timed = pd.read_csv(folder / "scoring.csv")["cells"].sum()
+    assert timed == sum(len(tiny.rows[name]) for name in ("scores", "agreement"))
+
+
+def test_the_first_process_alone_is_killed(tmp_path, small):
     """Its workers notice, and none of them is left."""
     folder = tmp_path / "run"
-    victim = struck(folder, small, Moment("journal", amount), lambda v: v.strike(signal.SIGKILL, alone=True))
-    assert victim.end() == -signal.SIGKILL
-    assert victim.said == ""
-    assert_sound(folder, small)
+    for amount in (0.02, 0.2, 0.5):
+        moment = Moment("journal", amount)
+        victim = struck(folder, small, moment, lambda v: v.strike(signal.SIGKILL, alone=True))
+        assert victim.end() == -signal.SIGKILL
+        assert victim.said == ""
+        assert_sound(folder, small)
     assert_resumes(folder, small)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_worker_alone_is_killed(tmp_path, small, seed):
     """It costs what it was at; the next run tries that again."""
     folder, rng = tmp_path / "run", random.Random(seed)
-    killed = Moment("journal", rng.uniform(0.01, 0.3))
-    victim = struck(folder, small, killed, lambda v: os.kill(rng.choice(v.workers()), signal.SIGKILL))
+    moment = Moment("journal", rng.uniform(0.01, 0.3))
+    victim = struck(folder, small, moment, lambda v: os.kill(rng.choice(v.workers()), signal.SIGKILL))
     assert victim.end() == 0, victim.said
     assert victim.said == ""
     found = rows(folder)
@@ -110,9 +113,9 @@ def test_fresh_that_was_killed_can_be_given_again(tmp_path, tiny):
     """What it was about to throw away may be there or not; the folder is ours either way."""
     folder = tmp_path / "run"
     run(folder, tiny.words)
-    for moment in moments(SEED + 100, 4):
+    for moment in (Moment(LEDGER, 0), Moment("elapsed", 0.5), Moment("writes", 40), Moment("scores.csv", 0)):
         victim = start(folder, [*tiny.words, "--fresh"])
-        if victim.at(Moment("elapsed", moment.amount % 1), tiny.seconds):
-            victim.kill()
+        assert victim.at(moment, tiny.seconds)
+        victim.kill()
         assert_sound(folder, tiny)
     assert_resumes(folder, tiny)

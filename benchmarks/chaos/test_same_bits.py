@@ -20,7 +20,6 @@ TOLERANCE, OF_RANKS, OF_MEANS = 1e-3, 0.1, 0.003
 CPUS = {
     "plain": {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2", "OPENBLAS_CORETYPE": "Haswell"},
-    "compatible": {"MKL_CBWR": "COMPATIBLE", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX2 FMA3"},
 }
 
 
@@ -32,7 +31,7 @@ def scores(folder, name="scores"):
 
 
 def test_workers(tmp_path, small):
-    for jobs in ("0", "1", "3"):
+    for jobs in ("0", "3"):  # the others here have 2
         words = list(small.words)
         words[words.index("--jobs") + 1] = jobs
         folder = tmp_path / jobs
@@ -52,9 +51,17 @@ def grid():
     return found | tomllib.loads(FEW) | {"method": ["random", "saliency", "feature_ablation"]}
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory, grid):
-    return made(tmp_path_factory.mktemp("plain"), grid)
+@pytest.fixture
+def plain(tmp_path, tiny):
+    return written(tmp_path / "plain", tiny)
+
+
+def written(folder, whole):
+    """The tables of an undisturbed run, in a folder."""
+    folder.mkdir()
+    for name, content in whole.files.items():
+        (folder / name).write_bytes(content)
+    return folder
 
 
 def made(place, grid):
@@ -64,12 +71,17 @@ def made(place, grid):
     return place / "run"
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_order(tmp_path, grid, plain, seed):
-    rng = random.Random(seed)
-    mixed = {kind: rng.sample(values, len(values)) for kind, values in grid.items()}
-    found = made(tmp_path, mixed)
-    pd.testing.assert_frame_equal(scores(found), scores(plain))
+def test_another_order_and_more_methods(tmp_path, grid, plain):
+    """Which of two methods is the other follows their order: pairs that were turned are not compared."""
+    rng = random.Random(0)
+    more = grid | {"method": ["gradient_shap", *grid["method"]]}
+    found = made(tmp_path, {kind: rng.sample(values, len(values)) for kind, values in more.items()})
+    for name in ("scores", "agreement"):
+        before, after = scores(plain, name), scores(found, name)
+        kept = before.index.isin(after.index)
+        assert kept.all() if name == "scores" else kept.any()
+        pd.testing.assert_frame_equal(after.loc[after.index.isin(before.index)], before[kept])
+        assert len(after) > len(before)
 
 
 def test_fewer_metrics(tmp_path, grid, plain):
@@ -80,24 +92,14 @@ def test_fewer_metrics(tmp_path, grid, plain):
     pd.testing.assert_frame_equal(found, kept)
 
 
-def test_more_methods(tmp_path, grid, plain):
-    """In front, so that everything moves back by one."""
-    found = made(tmp_path, grid | {"method": ["gradient_shap", *grid["method"]]})
-    for name in ("scores", "agreement"):
-        before, after = scores(plain, name), scores(found, name)
-        pd.testing.assert_frame_equal(after.loc[after.index.isin(before.index)], before)
-        assert len(after) > len(before)
-
-
 @pytest.mark.parametrize("cpu", CPUS)
 def test_other_processors(tmp_path, smoke, cpu, record_property):
     """Arithmetic as other processors do it: no value moves by more than is stated."""
     folder = tmp_path / "run"
     victim = run(folder, smoke.words, env=environment(**CPUS[cpu]))
     assert victim.process.returncode == 0, victim.said
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "whole" / "scores.csv").write_bytes(smoke.files["scores.csv"])
-    ours, theirs = (pd.read_csv(f / "scores.csv").set_index(NAMED) for f in (tmp_path / "whole", folder))
+    whole = written(tmp_path / "whole", smoke)
+    ours, theirs = (pd.read_csv(f / "scores.csv").set_index(NAMED) for f in (whole, folder))
     assert (ours.index == theirs.index).all()
     assert (ours["status"] == theirs["status"]).all()
     moved = (ours[["value", "skill"]] - theirs[["value", "skill"]]).abs()
@@ -108,5 +110,5 @@ def test_other_processors(tmp_path, smoke, cpu, record_property):
     assert moved[ranks].max(axis=None) <= OF_RANKS
     means = [f[f["family"] == "ground truth"].groupby("method")["skill"].mean() for f in (ours, theirs)]
     assert (means[0] - means[1]).abs().max() <= OF_MEANS
-    methods = compare(tmp_path / "whole", folder).methods
+    methods = compare(whole, folder).methods
     assert set(methods["verdict"]) == {"no difference seen"}

@@ -27,31 +27,32 @@ MOMENTS = [
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda m: f"{m.kind}-{m.amount:g}")
 @pytest.mark.parametrize("how", CODES, ids=lambda how: how.name)
-def test_stopped(tmp_path, small, moment, how):
+def test_stopped_again_and_again(tmp_path, small, how):
     """By turns all processes are told, as by a terminal, and the first alone, as by a batch system."""
+    folder, before = tmp_path / "run", 0
+    for i, moment in enumerate(MOMENTS):
+        alone = i % 2 == (how == signal.SIGTERM)
+        victim = struck(folder, small, moment, lambda v, alone=alone: v.strike(how, alone=alone))
+        assert_one_line(victim, CODES[how], "stopped; what is finished is kept")
+        after = assert_sound(folder, small)
+        assert victim.anew or after >= before
+        before = after
+    assert_resumes(folder, small)
+
+
+def test_ctrl_c_twice(tmp_path, small):
     folder = tmp_path / "run"
-    alone = MOMENTS.index(moment) % 2 == (how == signal.SIGTERM)
-    victim = struck(folder, small, moment, lambda v: v.strike(how, alone=alone))
-    assert_one_line(victim, CODES[how], "stopped; what is finished is kept")
-    assert_sound(folder, small)
-    if moment in MOMENTS[::3]:
-        assert_resumes(folder, small)
+    for pause in (0.0, 0.05, 0.5):
 
+        def strike(victim, pause=pause):
+            victim.strike(signal.SIGINT)
+            time.sleep(pause)
+            victim.strike(signal.SIGINT)
 
-@pytest.mark.parametrize("pause", [0.0, 0.05, 0.5])
-def test_ctrl_c_twice(tmp_path, small, pause):
-    folder = tmp_path / "run"
-
-    def strike(victim):
-        victim.strike(signal.SIGINT)
-        time.sleep(pause)
-        victim.strike(signal.SIGINT)
-
-    victim = struck(folder, small, Moment("journal", 0.1), strike)
-    assert_one_line(victim, 130, "stopped")
-    assert_sound(folder, small)
+        victim = struck(folder, small, Moment("journal", 0.1), strike)
+        assert_one_line(victim, 130, "stopped")
+        assert_sound(folder, small)
 
 
 def test_stopped_while_a_worker_is_suspended(tmp_path, small):

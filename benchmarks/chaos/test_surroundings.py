@@ -18,35 +18,36 @@ time.time = lambda: real() + next(jumps)
 time.time_ns = lambda: real_ns() + int(next(jumps) * 1e9)
 """
 STANDING = "import time\ntime.perf_counter = lambda: 17.0\ntime.perf_counter_ns = lambda: 17_000_000_000\n"
-COARSE = "import time\nreal = time.perf_counter\ntime.perf_counter = lambda: float(int(real()))\n"
+COARSE = "import time\ncounter = time.perf_counter\ntime.perf_counter = lambda: float(int(counter()))\n"
 LEAPING = """
 import itertools, time
 real = time.perf_counter
 steps = itertools.count()
 time.perf_counter = lambda: real() + 86400.0 * next(steps)
 """
-CLOCKS = {"jumping": JUMPING, "standing": STANDING, "coarse": COARSE, "leaping": LEAPING}
+CLOCKS = {"jumping, coarse": JUMPING + COARSE, "standing": STANDING, "leaping": LEAPING}
+# each of them several at once: a start costs more than what is told apart
 ELSEWHERE = {
-    "east": {"TZ": "Pacific/Kiritimati"},
-    "plain": {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "turkish": {"LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8"},
-    "hash 1": {"PYTHONHASHSEED": "1"},
-    "hash 2": {"PYTHONHASHSEED": "4294967295"},
-    "homeless": {"HOME": None, "USER": None, "XDG_CACHE_HOME": None, "MPLCONFIGDIR": None},
-    "narrow": {"COLUMNS": "20", "TERM": "dumb"},
-    "threads": {"OMP_NUM_THREADS": "4", "MKL_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "4"},
-    "no threads": {"OMP_NUM_THREADS": None},
-    "debug": {"PYTHONDEVMODE": None, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+    "east": {
+        "TZ": "Pacific/Kiritimati",
+        "LANG": "tr_TR.UTF-8",
+        "LC_ALL": "tr_TR.UTF-8",
+        "PYTHONHASHSEED": "1",
+        "COLUMNS": "20",
+        "TERM": "dumb",
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "4"),
+    },
+    "bare": {
+        **{"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        **dict.fromkeys(("HOME", "USER", "XDG_CACHE_HOME", "MPLCONFIGDIR", "OMP_NUM_THREADS")),
+        **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), "/nonexistent/folder"),  # nothing of a run is kept there
+        **{"PYTHONHASHSEED": "4294967295", "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"},
+    },
 }
 PLACES = {
-    "spaces": "a b  c",
-    "quotes": 'it\'s "quoted" `so`',
-    "line": "two\nlines",
-    "letters": "Größe-日本語-🎲",
-    "markup": "[red]x[/red] [/nothing] <b>",
-    "percent": "100%?#&;$HOME",
-    "dash": "--fresh",
-    "deep": "/".join(["d" * 200] * 15),
+    "quotes": 'a b  c/it\'s "quoted" `so` 100%?#&;$HOME <b> [red]x',
+    "letters": "[red]x[/red] [/nothing]/two\nlines Größe-日本語-🎲",
+    "dash": "d" * 200 + "/--fresh",
 }
 
 
@@ -86,24 +87,21 @@ def test_places(tmp_path, tiny, place):
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_name_that_is_too_long_is_refused(tmp_path, tiny):
+    assert_one_line(run(tmp_path / ("n" * 300), tiny.words), 2, "cannot be read or written", "another path")
+
+
 def test_a_path_that_is_too_long_is_refused(tmp_path, tiny):
-    assert_one_line(run(tmp_path / ("n" * 300), tiny.words), 2, "cannot be written", "--out")
+    """SQLite takes no more than 512 bytes."""
+    deep = tmp_path.joinpath(*["d" * 200] * 3)
+    assert_one_line(run(deep, tiny.words), 2, "cannot be opened", "--out")
 
 
-def test_no_folder_for_temporary_files(tmp_path, tiny):
-    """Nothing of a run is kept there."""
+@pytest.mark.parametrize("closed", [(0,), (0, 1), (2,), (0, 1, 2)], ids=str)
+def test_closed_streams(tmp_path, tiny, closed):
+    """As some schedulers start programs; the first file that is opened must not take their place."""
     folder = tmp_path / "run"
-    nowhere = str(tmp_path / "nowhere")
-    victim = run(folder, tiny.words, env=environment(TMPDIR=nowhere, TMP=nowhere, TEMP=nowhere))
-    assert (victim.process.returncode, victim.said) == (0, "")
-    assert tables(folder) == tiny.files
-
-
-@pytest.mark.parametrize("closed", [0, 1, 2])
-def test_a_closed_stream(tmp_path, tiny, closed):
-    """As some schedulers start programs; the first file that is opened must not take its place."""
-    folder = tmp_path / "run"
-    victim = run(folder, tiny.words, preexec_fn=lambda: os.close(closed))
+    victim = run(folder, tiny.words, preexec_fn=lambda: [os.close(number) for number in closed])
     assert victim.process.returncode == 0
     assert "Traceback" not in victim.said
     assert tables(folder) == tiny.files
