@@ -347,7 +347,7 @@ def test_the_loss_is_squared_error_or_cross_entropy():
     assert loss_of(logits, torch.tensor([1])).item() == pytest.approx(math.log(4 / 3))
 
 
-def test_the_short_trainings_overfit_less_than_the_published_protocol():
+def test_fast_overfits_less_than_the_published_protocol():
     """Defect 9 of the paper's protocol, in small: 1000 full-batch epochs fit the noise columns."""
     given = symbolic(torch.Generator().manual_seed(0), function=14, columns=50, rows=800, explained=5)
     mae = {p: quality_of(given, trained(f"mlp[width=32,preset={p}]", given))["mae"] for p in RECIPES}
