@@ -103,7 +103,7 @@ class _AdamW:
             )
             for weight in self.weights
         }
-        self.schedule = iter(_schedule(recipe, steps))
+        self.schedule = iter(schedule(recipe, steps))
         self.decay = recipe.weight_decay
 
     def step(self, loss: Tensor) -> None:
@@ -134,7 +134,7 @@ class _AdamW:
 
 
 @functools.lru_cache(maxsize=8)
-def _schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
+def schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
     """Learning rate and momentum of every step: constant, or one cycle (arXiv 1708.07120).
 
     The numbers of torch's OneCycleLR; its optimiser, which that wants to have, imports torch's compiler,
@@ -146,7 +146,7 @@ def _schedule(recipe: Recipe, steps: int) -> tuple[tuple[float, float], ...]:
     top = recipe.rise * steps - 1
     found = []
     for step in range(steps):
-        if step <= top:
+        if top > 0 and step <= top:  # a top at the first step is nothing to rise to
             bend = math.cos(math.pi * (step / top)) + 1
             found.append((_between(low, recipe.lr, bend), _between(*MOMENTA, bend)))
         else:

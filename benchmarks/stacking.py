@@ -18,7 +18,7 @@ from torch.func import functional_call, stack_module_state
 
 from . import cache
 from .cache import Training
-from .descent import Recipe, loss_of, plain_loss
+from .descent import BETAS, Recipe, loss_of, plain_loss, schedule
 from .evaluation import draw, looked_into, train
 from .grid import Unit
 from .training import ACTIVATIONS, Postponed, postponing
@@ -202,19 +202,15 @@ class Stack:
         epochs = max(recipe.epochs, math.ceil(recipe.least_steps / steps))
         weights = list(self.weights.values())
         optimiser = torch.optim.AdamW(weights, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-        schedule = None
-        if recipe.one_cycle:
-            schedule = torch.optim.lr_scheduler.OneCycleLR(
-                optimiser, recipe.lr, total_steps=epochs * steps, pct_start=recipe.rise
-            )
+        rates = iter(schedule(recipe, epochs * steps))
         for _ in range(epochs):
             for chosen in self._order(n, steps).split(batch, 1):
+                rate, momentum = next(rates)
+                optimiser.param_groups[0].update(lr=rate, betas=(momentum, BETAS[1]))
                 optimiser.zero_grad()
                 # no network's loss depends on another's weights: the sum's gradient is that of each
                 self._losses(*self._batch(chosen)).sum().backward()
                 optimiser.step()
-                if schedule is not None:
-                    schedule.step()
             self._judge(recipe, optimiser)
             if not self.places:
                 break
