@@ -13,7 +13,7 @@ import pytest
 
 from assay.benchmarks import grid, loading, runner
 from assay.benchmarks.store import Ledger
-from assay.benchmarks.suite import load_suite
+from assay.benchmarks.suite import load_suite, modules
 from assay.benchmarks.workers import warm_up
 
 FUNCTIONS = ",".join(map(str, range(15)))
@@ -27,6 +27,7 @@ ERRORS: dict[str, pd.Series] = {}
 TIMES: dict[int, float] = {}
 
 
+@pytest.mark.benchmark(group="the 15 functions of ChaosMining")
 @pytest.mark.parametrize("preset", ["brief", "fast", "reference"])
 def test_sweep(benchmark, tmp_path, preset):
     words = [word for kind, values in LISTS.items() for value in values for word in (f"--{kind}", value)]
@@ -41,14 +42,15 @@ def test_sweep(benchmark, tmp_path, preset):
         assert (ERRORS["brief"] <= ERRORS["reference"]).all()
 
 
+@pytest.mark.benchmark(group="the same, one worker and two, once everything is imported")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_workers(benchmark, tmp_path, jobs):
-    loading.load_plugins()
-    warm_up(["assay.methods.saliency"])
     suite = load_suite("symbolic").with_lists({**LISTS, "model": ["mlp"]}).with_numbers({"seeds": 1})
+    loading.load_plugins()
+    warm_up(modules(suite))
     plan, ledger = grid.plan(suite), Ledger(tmp_path)
-    one = dict([next(iter(plan.items()))])
-    list(runner.run(one, ledger, runner.Means(jobs=1)))  # the server that workers are forked from is there
+    first = dict([next(iter(plan.items()))])
+    list(runner.run(first, ledger, runner.Means(jobs=1)))  # the server that workers are forked from is there
     benchmark.pedantic(lambda: list(runner.run(plan, ledger, runner.Means(jobs=jobs))), rounds=1)
     ledger.close()
     TIMES[jobs] = benchmark.stats.stats.median
