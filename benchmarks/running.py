@@ -1,6 +1,7 @@
 """The command `run`.  Heavy imports wait inside, so that what is wrong with the command is told at once."""
 
 import hashlib
+import itertools
 import os
 import re
 import sys
@@ -206,9 +207,11 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
     total = sum(map(len, plan.values()))
     screen.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {_with(means)}, into {ledger.folder}")
     with progress(screen, left) as reporter:
-        for record in runner.run(plan, ledger, means):
-            from . import report as report  # half a second, best spent while the workers are at it
+        records = runner.run(plan, ledger, means)
+        first = list(itertools.islice(records, 1))
+        from . import report as report  # half a second, best spent while the workers are at it
 
+        for record in itertools.chain(first, records):
             if not record.row:
                 reporter.at(record.key)
             elif record.of_cell:
