@@ -1,6 +1,6 @@
 """Runs what is missing from a results folder, here or in workers, and writes it down cell by cell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class Means:
     limits: Limits = NONE
 
 
-def run(plan: Plan, ledger: Ledger, means: Means = Means()) -> Iterator[Record]:
+def run(plan: Plan, ledger: Ledger, means: Means = Means()) -> Generator[Record, None, None]:
     """Compute what is missing; every record is in the ledger before it is yielded.
 
     Raises:

@@ -1,5 +1,6 @@
 """The command `run`.  Heavy imports wait inside, so that what is wrong with the command is told at once."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -206,8 +207,8 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
     left = sum(len(task.cells) for task in tasks.missing(plan, ledger.done()))
     total = sum(map(len, plan.values()))
     screen.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {_with(means)}, into {ledger.folder}")
-    with progress(screen, left) as reporter:
-        records = runner.run(plan, ledger, means)
+    # closed whatever happens: a traceback would keep it, and its workers, until the program ends
+    with contextlib.closing(runner.run(plan, ledger, means)) as records, progress(screen, left) as reporter:
         first = list(itertools.islice(records, 1))
         from . import report as report  # half a second, best spent while the workers are at it
 

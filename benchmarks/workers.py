@@ -144,10 +144,10 @@ class Pool(Generic[T, R]):
         Raises:
             AssayError: a task raised it; the other workers are stopped.
         """
-        self.workers = [self._start() for _ in range(min(self.jobs, len(waiting)))]
+        self.workers = []
         try:
-            for worker in list(self.workers):
-                self._assign(worker, waiting)
+            for _ in range(min(self.jobs, len(waiting))):
+                self._assign(self._start(), waiting)
             while any(w.task is not None for w in self.workers):
                 for worker in self._heard_of():
                     yield from self._receive(worker, waiting)
@@ -166,10 +166,11 @@ class Pool(Generic[T, R]):
 
     def _stop(self) -> None:
         """Let idle workers end by themselves, and clean up after themselves; end the others."""
-        for worker in self.workers:
+        started = [worker for worker in self.workers if worker.process.pid is not None]
+        for worker in started:
             worker.pipe.close()
         deadline = time.monotonic() + 5
-        for worker in self.workers:
+        for worker in started:
             rest = 0 if worker.task is not None else max(0.0, deadline - time.monotonic())
             worker.process.join(timeout=rest)
             worker.end("the run is over")
@@ -180,9 +181,11 @@ class Pool(Generic[T, R]):
             _start_server()
         ours, theirs = start.Pipe()
         process = start.Process(target=_serve, args=(theirs, self.work, self.prepare), daemon=True)
+        worker: _Worker[T] = _Worker(process, ours)
+        self.workers.append(worker)  # first: a signal may come in between, and none may be left behind
         process.start()
         theirs.close()  # so that the worker's death closes the pipe
-        return _Worker(process, ours)
+        return worker
 
     def _assign(self, worker: _Worker[T], waiting: list[T]) -> None:
         last, worker.task = worker.task, None
@@ -200,9 +203,8 @@ class Pool(Generic[T, R]):
                 worker.heard = time.monotonic()
 
     def _replaced(self, worker: _Worker[T]) -> _Worker[T]:
-        fresh = self._start()
-        self.workers[self.workers.index(worker)] = fresh
-        return fresh
+        self.workers.remove(worker)
+        return self._start()
 
     def _receive(self, worker: _Worker[T], waiting: list[T]) -> Iterator[tuple[T, R | WorkerDied]]:
         assert worker.task is not None

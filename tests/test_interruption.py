@@ -3,6 +3,7 @@
 The long versions, at many more moments, are in benchmarks/chaos (`make chaos`).
 """
 
+import os
 import resource
 import signal
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_beset_by_a_second_run_then_stopped_then_killed_it_ends_with_the_same_by
     folder = tmp_path / "run"
     first = start(folder, TINY)
     assert first.at(AT_WORK, undisturbed.seconds)
-    first.workers()
+    os.kill(first.workers()[0], signal.SIGSTOP)  # it cannot end by itself, and must not be waited for
     first.strike(signal.SIGSTOP, alone=True)  # holds the ledger as long as it takes
     assert_one_line(run(folder, TINY), 2, "another run is using this folder")
     first.strike(signal.SIGCONT, alone=True)

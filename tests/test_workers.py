@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -449,3 +450,25 @@ def test_only_what_is_not_done_is_missing():
     plan = {UNIT: SINGLE, other: cells}
     assert missing(plan, set()) == [Task(UNIT, tuple(SINGLE)), Task(other, tuple(cells))]
     assert missing(plan, {c.key for c in SINGLE} | {cells[0].key}) == [Task(other, (cells[1],))]
+
+
+@pytest.mark.parametrize("when", ["after the first is started", "before the second is started"])
+def test_a_signal_while_workers_are_started_leaves_none_behind(deeds, monkeypatch, when):
+    """One that nobody ended would be waited for when the program ends, for ever if it is suspended."""
+    begun = pool(deeds)
+    start = workers.context().Process.start
+
+    def interrupted(process):
+        if when == "before the second is started" and len(begun.workers) == 1:
+            return start(process)
+        if when == "after the first is started":
+            start(process)
+        os.kill(begun.workers[0].process.pid, signal.SIGSTOP)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers.context().Process, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(begun.run(["hang", "hang"]))
+    first = begun.workers[0].process
+    assert first.exitcode == -signal.SIGKILL
+    assert first not in multiprocessing.active_children()
