@@ -8,8 +8,20 @@ import contextlib
 import gc
 import importlib
 import os
+import pickle
+import sys
+from types import TracebackType
 
 MODULES = "ASSAY_PRELOAD"  # names, separated by spaces
+
+
+def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what ends the server or a worker, unless its client was killed while it asked for one."""
+    if not issubclass(kind, (EOFError, pickle.UnpicklingError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = say
 
 for name in os.environ.get(MODULES, "").split():
     with contextlib.suppress(Exception):

@@ -472,3 +472,37 @@ def test_a_signal_while_workers_are_started_leaves_none_behind(deeds, monkeypatc
     first = begun.workers[0].process
     assert first.exitcode == -signal.SIGKILL
     assert first not in multiprocessing.active_children()
+
+
+ASK = """
+import os, socket
+from multiprocessing import forkserver, reduction
+from assay.benchmarks import workers
+
+workers.PRELOAD = []
+workers.warm_up([])
+client = socket.socket(socket.AF_UNIX)
+client.connect(forkserver._forkserver._forkserver_address)
+if {sent}:  # what the worker is made of is on its way, and stops in the middle
+    theirs, ours = os.pipe()
+    answers, theirs_too = os.pipe()
+    alive, tracker = os.open(os.devnull, os.O_RDONLY), os.open(os.devnull, os.O_RDONLY)
+    reduction.sendfds(client, [theirs, theirs_too, alive, tracker])
+    os.write(ours, {sent})
+    os.close(ours)
+client.close()
+if {sent}:
+    os.read(answers, 100)
+    os.read(answers, 100)  # the worker's number, then how it ended
+else:
+    os.waitpid(forkserver._forkserver._forkserver_pid, 0)
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asks without the key of Python 3.14's fork server")
+@pytest.mark.parametrize("sent", [b"", b"\x80\x05\x95\x10"], ids=["before", "within"])
+def test_a_client_that_is_gone_while_it_asks_for_a_worker_leaves_no_traceback(sent):
+    """As one that is killed; this one hangs up, so that the fork server is sure to notice that first."""
+    command = [sys.executable, "-P", "-c", ASK.format(sent=sent)]
+    asked = subprocess.run(command, stderr=subprocess.PIPE, timeout=60)
+    assert (asked.returncode, asked.stderr) == (0, b"")
