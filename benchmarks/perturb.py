@@ -160,11 +160,14 @@ def difference(case: Case, value: Value = "baseline") -> Scores:
         return case.output(case.x) - empty_output(case, value)
 
 
-def random_map(case: Case, rng: Generator, value: Value = "baseline") -> Samples:
+def random_map(case: Case, rng: Generator, value: Value = "baseline", total: Scores | None = None) -> Samples:
     """Gaussian noise whose norm is |f(x) - f(everything absent)|, row by row.
 
     The size matters to metrics that see scale: noise of any size would make chance as bad as one likes.
+
+    total: f(x) - f(everything absent), where the caller knows it.
     """
     noise = torch.randn(case.x.shape, generator=rng, dtype=case.x.dtype)
-    size = difference(case, value).abs() / noise.flatten(1).norm(dim=1)
+    total = difference(case, value) if total is None else total
+    size = total.abs() / noise.flatten(1).norm(dim=1)
     return noise * size.view(-1, *[1] * (noise.ndim - 1))

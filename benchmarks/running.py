@@ -1,11 +1,13 @@
 """The command `run`.  Heavy imports wait inside, so that what is wrong with the command is told at once."""
 
 import contextlib
+import functools
 import hashlib
-import itertools
+import importlib
 import os
 import re
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ from .screen import console
 from .terms import CACHE, DEVICE, Device
 
 if TYPE_CHECKING:
+    from .finished import Told
     from .runner import Means
     from .screen import Console
     from .store import Ledger
@@ -71,9 +74,7 @@ def run(
     from . import loading
     from . import suite as suites
 
-    for option, value, least in (("--seeds", seeds, 1), ("--jobs", jobs, 0), ("--first-seed", first_seed, 0)):
-        if value is not None and value < least:
-            raise AssayError(f"{option} cannot be {value}; give a whole number from {least} up.")
+    _insist_on_counts(seeds=(seeds, 1), jobs=(jobs, 0), first_seed=(first_seed, 0))
     limits = _limits(timeout, memory, jobs)
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
     files, screen = plugin or [], console()
@@ -86,22 +87,49 @@ def run(
     numbers = {name: value for name, value in asked.items() if value is not None}
     chosen = chosen.with_numbers(numbers)
     folder = out or Path("results") / _folder_name(suite, given, numbers, files)
+    ready = functools.partial(_make_ready, chosen, jobs, device, cache, cluster, folder, screen)
+    new = fresh or not folder.exists()
+    if new:  # nothing to recall: workers import what they need while this process does
+        ready()
     from . import finished
-    from .workers import warm_up
 
     request = finished.request(chosen, files)
-    if not fresh and (told := finished.recall(folder, request)) is not None:
-        screen.out(f"{chosen.name}: {told.cells:,} cells, 0 to compute, into {folder}")
-        reading.show_board(screen, told, folder)
-        return
-    _place(device, cache, cluster, folder, screen)
-    if jobs and not cluster:
-        warm_up(suites.modules(chosen))
+    if not new:
+        if told := finished.recall(folder, request):
+            _show_again(told, chosen, folder, screen)
+            return
+        ready()
     from . import runner
 
     chosen = _with_plugins(chosen, loading.load_plugins(files), given)
     means = runner.Means(jobs=jobs, cluster=cluster, files=tuple(files), limits=limits)
     _execute(chosen, folder, means, request, fresh=fresh, written=written)
+
+
+def _show_again(told: "Told", suite: "Suite", folder: Path, screen: "Console") -> None:
+    """What a run showed that is over."""
+    screen.out(f"{suite.name}: {told.cells:,} cells, 0 to compute, into {folder}")
+    reading.show_board(screen, told, folder)
+
+
+def _insist_on_counts(**given: tuple[int | None, int]) -> None:
+    """Refuse a number below the least that its option takes."""
+    for name, (value, least) in given.items():
+        if value is not None and value < least:
+            option = f"--{name.replace('_', '-')}"
+            raise AssayError(f"{option} cannot be {value}; give a whole number from {least} up.")
+
+
+def _make_ready(
+    suite: "Suite", jobs: int, device: Device, cache: str, cluster: str, folder: Path, screen: "Console"
+) -> None:
+    """Say where networks run and are kept, and let what workers need be imported."""
+    from .suite import modules
+    from .workers import warm_up
+
+    _place(device, cache, cluster, folder, screen)
+    if jobs and not cluster:
+        warm_up(modules(suite))
 
 
 def _place(device: Device, cache: str, cluster: str, folder: Path, screen: "Console") -> None:
@@ -209,14 +237,21 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
     screen.out(f"{suite.name}: {total:,} cells, {left:,} to compute, {_with(means)}, into {ledger.folder}")
     # closed whatever happens: a traceback would keep it, and its workers, until the program ends
     with contextlib.closing(runner.run(plan, ledger, means)) as records, progress(screen, left) as reporter:
-        first = list(itertools.islice(records, 1))
-        from . import report as report  # half a second, best spent while the workers are at it
-
-        for record in itertools.chain(first, records):
+        if means.jobs:
+            _import_beside("report")
+        for record in records:
             if not record.row:
                 reporter.at(record.key)
             elif record.of_cell:
                 reporter.finished()
+
+
+def _import_beside(name: str) -> None:
+    """Import a module of ours, most of a second, while the workers come up.
+
+    Not beside plug-ins in this process: whose warnings are listened to is one setting of all threads.
+    """
+    threading.Thread(target=importlib.import_module, args=(f"{__package__}.{name}",), daemon=True).start()
 
 
 def _with(means: "Means") -> str:

@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 Work = Callable[[T], Iterable[R]]
 # imported once, in the fork server, instead of once a worker
-PRELOAD = ["assay.benchmarks.runner", "captum.attr"]
+PRELOAD = ["assay.benchmarks.local"]
 # glibc hands freed arrays back to the system at once and asks for them again: a fifth of a run's time
 HEAP = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(128 * 2**20)}
 FREEZE = "assay.benchmarks.frozen"
@@ -43,8 +43,8 @@ def warm_up(modules: Iterable[str]) -> None:
     They share the memory of what it has imported.  A module that cannot be imported is left to them.
     """
     if isinstance(context(), ForkServerContext):
-        os.environ["ASSAY_PRELOAD"] = " ".join(modules)
-        multiprocessing.set_forkserver_preload([*PRELOAD, FREEZE])
+        os.environ["ASSAY_PRELOAD"] = " ".join([*PRELOAD, *modules])
+        multiprocessing.set_forkserver_preload([FREEZE])
         _start_server()
 
 

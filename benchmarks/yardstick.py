@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from .coalitions import Alone, table
-from .perturb import empty_output, random_map
-from .plugin import METRICS, Case, Evidence, NotApplicable, Problem
+from .perturb import difference, empty_output, random_map
+from .plugin import METRICS, Case, Evidence, NotApplicable, Problem, Scores
 from .randomness import rng_for, seeded
 from .shapley import spread_over_features
 from .sharing import isolated
@@ -24,6 +24,7 @@ from .truth import exact_attribution
 
 Memo: TypeAlias = dict[Any, Any]
 OURS = f"{__package__.rpartition('.')[0]}.metrics."  # they leave what they see as it is
+AIMED = {"truth", "reference", "estimand"}  # where a score hangs on what the method is after
 Train: TypeAlias = Callable[[Problem, Generator], nn.Module]
 
 
@@ -44,9 +45,9 @@ class Remembered:
     memo: Memo
 
 
-def noise(case: Case, rng: Generator, aim: Aim) -> Tensor:
+def noise(case: Case, rng: Generator, aim: Aim, total: Scores | None = None) -> Tensor:
     """A random attribution, of the same law as the control `random`."""
-    values = random_map(case, rng, aim.value).double()
+    values = random_map(case, rng, aim.value, total).double()
     return values if aim.signed else values.abs()
 
 
@@ -66,6 +67,7 @@ class Yardstick:
         self.agreement_by_chance = functools.cache(self._agreement_by_chance)
         self.random = functools.cache(self._random)
         self.empty = functools.cache(functools.partial(empty_output, case))
+        self.total = functools.cache(functools.partial(difference, case))
         # of the truth and of the model's own ablation, for each aim
         self.memos: defaultdict[Hashable, Memo] = defaultdict(dict)
 
@@ -145,7 +147,7 @@ class Yardstick:
     ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " n"]]:
         """Chance, a draw and a row, and ceiling, a row, for a method of this kind."""
         facts = METRICS[metric.name].facts
-        if not {"truth", "reference", "estimand"} & set(facts["needs"]):
+        if not AIMED & set(facts["needs"]):
             # such a metric looks at sizes or sums only: one yardstick serves every method
             exact = facts["ceiling"] == "exact"
             aim = Aim(aim.estimand if exact else "none", aim.value)
@@ -171,7 +173,10 @@ class Yardstick:
 
     def _chance(self, metric: Setting, aim: Aim) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""
-        draws = range(METRICS[metric.name].facts["draws"])
+        facts = METRICS[metric.name].facts
+        if aim.estimand != "none" and not AIMED & set(facts["needs"]):
+            return self.chance(metric, dataclasses.replace(aim, estimand="none"))
+        draws = range(facts["draws"])
         return np.stack([self.rows_of(metric, self._by_chance(draw, aim)) for draw in draws])
 
     def _agreement_by_chance(self, metric: Setting, signed: bool) -> Float[np.ndarray, "draws n"]:
@@ -194,7 +199,8 @@ class Yardstick:
         return self.evidence(found.values, aim, memo=found.memo, explain=explain)
 
     def _random(self, draw: int, aim: Aim) -> Remembered:
-        return Remembered(noise(self.case, rng_for("chance", self.key, str(draw)), aim), {})
+        rng = rng_for("chance", self.key, str(draw))
+        return Remembered(noise(self.case, rng, aim, self.total(aim.value)), {})
 
     def _ceiling(self, metric: Setting, aim: Aim) -> Float[np.ndarray, " n"]:
         facts = METRICS[metric.name].facts
