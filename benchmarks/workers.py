@@ -88,6 +88,7 @@ class _Worker(Generic[T]):
     heard: float = math.inf  # when it last said something; its preparation takes as long as it takes
     looked: float = 0.0  # when its memory was last looked at
     ended: str = ""  # why it was ended, if it was
+    gone: bool = False  # whether it has ended by itself
 
     def end(self, why: str) -> None:
         """End it and whatever it has started, which may still hold its end of the pipe."""
@@ -160,9 +161,10 @@ class Pool(Generic[T, R]):
         # a child of a dead worker may hold its pipe open: the process itself is waited for too
         told = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], TICK)
         for worker in busy:
+            worker.gone = worker.process.sentinel in told
             if worker.pipe not in told and (why := worker.beyond(self.limits)):
                 worker.end(why)
-        return [w for w in busy if w.pipe in told or w.ended or not w.process.is_alive()]
+        return [w for w in busy if w.pipe in told or w.ended or w.gone]
 
     def _stop(self) -> None:
         """Let idle workers end by themselves, and clean up after themselves; end the others."""
@@ -208,7 +210,7 @@ class Pool(Generic[T, R]):
 
     def _receive(self, worker: _Worker[T], waiting: list[T]) -> Iterator[tuple[T, R | WorkerDied]]:
         assert worker.task is not None
-        if not worker.ended and not worker.process.is_alive():
+        if not worker.ended and worker.gone:
             worker.end("")  # with its children, so that the pipe has an end, behind what was said before
         try:
             if worker.ended:
