@@ -1,6 +1,7 @@
 """Where random numbers come from: generators keyed by what they are for, never by when they are drawn."""
 
 import contextlib
+import functools
 import hashlib
 import random
 from collections.abc import Iterator
@@ -31,9 +32,22 @@ def seeded(rng: torch.Generator) -> Iterator[None]:
     with kept(), torch.random.fork_rng(devices=[]):
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
-        torch.manual_seed(seed)
+        _seed_torch(seed)
         try:
             yield
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])  # noqa: NPY002
+
+
+def _seed_torch(seed: int) -> None:
+    """As `torch.manual_seed`, which for an accelerator that is not there writes down the whole stack."""
+    if _accelerated():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+@functools.cache
+def _accelerated() -> bool:
+    return torch.cuda.is_available() or torch.xpu.is_available() or torch.backends.mps.is_available()
