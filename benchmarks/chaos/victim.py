@@ -151,7 +151,7 @@ class Victim:
     def end(self) -> int:
         """Wait for its exit code, and for the end of every process that it started."""
         code = self.process.wait(PATIENCE)
-        assert not self.survivors(), f"still there: {[name_of(pid) for pid in self.survivors(0)]}"
+        assert not self.survivors(), f"still there: {[name_of(pid) for pid in self.survivors(0.0)]}"
         return code
 
     def survivors(self, seconds: float = 10.0) -> list[int]:
