@@ -120,6 +120,17 @@ def _memory(pid: int | None) -> int:
     return 0
 
 
+def _end_strays() -> None:
+    """End every worker of the fork server, one whose number a signal kept from us among them.
+
+    It would end by itself with its pipe, but not while it is suspended.
+    """
+    server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    with suppress(psutil.Error):
+        for worker in psutil.Process(server).children() if server else ():
+            worker.kill()
+
+
 @dataclass
 class Pool(Generic[T, R]):
     """Tasks in, (task, record) pairs out, as they come.
@@ -176,6 +187,8 @@ class Pool(Generic[T, R]):
             rest = 0 if worker.task is not None else max(0.0, deadline - time.monotonic())
             worker.process.join(timeout=rest)
             worker.end("the run is over")
+        if len(started) < len(self.workers):
+            _end_strays()
 
     def _start(self) -> _Worker[T]:
         start = context()

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
+import psutil
 import pytest
 
 from assay.benchmarks import local, workers
@@ -472,6 +474,24 @@ def test_a_signal_while_workers_are_started_leaves_none_behind(deeds, monkeypatc
     first = begun.workers[0].process
     assert first.exitcode == -signal.SIGKILL
     assert first not in multiprocessing.active_children()
+
+
+def test_a_worker_whose_number_a_signal_kept_from_us_does_not_stay(deeds, monkeypatch):
+    """It is suspended as soon as it is there, and the signal comes before the server has said who it is."""
+    list(pool(deeds).run(["pid"]))
+    server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    assert not server.children()
+
+    def interrupted(_):
+        while not (found := server.children()):
+            time.sleep(0.001)
+        found[0].suspend()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(forkserver, "read_signed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(pool(deeds).run(["hang"]))
+    assert psutil.wait_procs(server.children(), timeout=5)[1] == []
 
 
 ASK = """
