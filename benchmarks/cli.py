@@ -40,9 +40,7 @@ def main() -> NoReturn:
     fill_streams()
     one_each()
     gc.set_threshold(*RUBBISH)
-    atexit.register(
-        gc.freeze
-    )  # what is left at the end goes with the process: another look takes most of a second
+    atexit.register(gc.freeze)  # all of it goes with the process: one look more takes most of a second
     try:
         with _stopping():
             code = app(reading.with_regression(sys.argv[1:]) or ["run"], standalone_mode=False) or 0

@@ -238,7 +238,7 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
     # closed whatever happens: a traceback would keep it, and its workers, until the program ends
     with contextlib.closing(runner.run(plan, ledger, means)) as records, progress(screen, left) as reporter:
         if means.jobs:
-            _import_beside("report")
+            _import_report()
         for record in records:
             if not record.row:
                 reporter.at(record.key)
@@ -246,12 +246,12 @@ def _compute(suite: "Suite", plan: "Plan", ledger: "Ledger", means: "Means") -> 
                 reporter.finished()
 
 
-def _import_beside(name: str) -> None:
-    """Import a module of ours, most of a second, while the workers come up.
+def _import_report() -> None:
+    """Import the report, most of a second, while the workers come up.
 
     Not beside plug-ins in this process: whose warnings are listened to is one setting of all threads.
     """
-    threading.Thread(target=importlib.import_module, args=(f"{__package__}.{name}",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=(f"{__package__}.report",), daemon=True).start()
 
 
 def _with(means: "Means") -> str:

@@ -24,7 +24,6 @@ from .truth import exact_attribution
 
 Memo: TypeAlias = dict[Any, Any]
 OURS = f"{__package__.rpartition('.')[0]}.metrics."  # they leave what they see as it is
-AIMED = {"truth", "reference", "estimand"}  # where a score hangs on what the method is after
 Train: TypeAlias = Callable[[Problem, Generator], nn.Module]
 
 
@@ -43,6 +42,11 @@ class Remembered:
 
     values: Tensor  # float64 [n, *feature]
     memo: Memo
+
+
+def aimed(metric: Setting) -> bool:
+    """Whether its scores hang on what a method is after, and not on sizes and sums alone."""
+    return bool({"truth", "reference", "estimand"} & set(METRICS[metric.name].facts["needs"]))
 
 
 def noise(case: Case, rng: Generator, aim: Aim, total: Scores | None = None) -> Tensor:
@@ -146,10 +150,8 @@ class Yardstick:
         self, metric: Setting, aim: Aim
     ) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " n"]]:
         """Chance, a draw and a row, and ceiling, a row, for a method of this kind."""
-        facts = METRICS[metric.name].facts
-        if not AIMED & set(facts["needs"]):
-            # such a metric looks at sizes or sums only: one yardstick serves every method
-            exact = facts["ceiling"] == "exact"
+        if not aimed(metric):  # one chance serves every method, and one ceiling where that is not the truth
+            exact = METRICS[metric.name].facts["ceiling"] == "exact"
             aim = Aim(aim.estimand if exact else "none", aim.value)
         return self.chance(metric, aim), self.ceiling(metric, aim)
 
@@ -173,10 +175,9 @@ class Yardstick:
 
     def _chance(self, metric: Setting, aim: Aim) -> Float[np.ndarray, "draws n"]:
         """Scores of random attributions."""
-        facts = METRICS[metric.name].facts
-        if aim.estimand != "none" and not AIMED & set(facts["needs"]):
+        if aim.estimand != "none" and not aimed(metric):
             return self.chance(metric, dataclasses.replace(aim, estimand="none"))
-        draws = range(facts["draws"])
+        draws = range(METRICS[metric.name].facts["draws"])
         return np.stack([self.rows_of(metric, self._by_chance(draw, aim)) for draw in draws])
 
     def _agreement_by_chance(self, metric: Setting, signed: bool) -> Float[np.ndarray, "draws n"]:
