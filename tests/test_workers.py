@@ -512,8 +512,8 @@ if {sent}:  # what the worker is made of is on its way, and stops in the middle
     os.close(ours)
 client.close()
 if {sent}:
-    os.read(answers, 100)
-    os.read(answers, 100)  # the worker's number, then how it ended
+    forkserver.read_signed(answers)  # the worker's number
+    forkserver.read_signed(answers)  # how it ended
 else:
     os.waitpid(forkserver._forkserver._forkserver_pid, 0)
 """
