@@ -45,7 +45,7 @@ def at_once(unit, cells, *_, **__):
 def memory():
     """The most that this process has held so far, in MB."""
     status = Path("/proc/self/status")
-    if status.exists():  # getrusage would tell what the process that started this one had held, if that is more
+    if status.exists():  # getrusage tells at least what the process that started this one had held
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

@@ -15,7 +15,8 @@ def case(network):
     return network("symbolic[explained=50]")
 
 
-@pytest.mark.filterwarnings("ignore::assay.benchmarks.signals.Note", "ignore::assay.benchmarks.signals.Remark")
+@pytest.mark.filterwarnings("ignore::assay.benchmarks.signals.Note")
+@pytest.mark.filterwarnings("ignore::assay.benchmarks.signals.Remark")
 @pytest.mark.parametrize("name", [plugin.name for plugin in METHODS])
 def test_method(benchmark, case, name):
     (setting,) = expand("method", [name])
