@@ -126,9 +126,12 @@ def _end_strays() -> None:
     It would end by itself with its pipe, but not while it is suspended.
     """
     server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+    strays: list[psutil.Process] = []
     with suppress(psutil.Error):
-        for worker in psutil.Process(server).children() if server else ():
-            worker.kill()
+        strays = psutil.Process(server).children() if server else []
+    for stray in strays:
+        with suppress(psutil.Error):  # it has just ended: the others are still looked for
+            stray.kill()
 
 
 @dataclass
