@@ -14,6 +14,17 @@ def planned(table: str) -> str:
     return f"plan JOIN {table} t USING (key) WHERE kind = ?"
 
 
+def counted(db: sqlite3.Connection) -> dict[str, int]:
+    """How many cells a ledger has planned, how many are there and not failed, and how many failed."""
+    rows = "SELECT key, status FROM scores UNION ALL SELECT key, status FROM agreement"
+    query = (
+        "SELECT count(*), total(status != 'failed'), total(status = 'failed') "
+        f"FROM plan LEFT JOIN ({rows}) USING (key) WHERE kind IN ('scores', 'agreement')"
+    )
+    counts = db.execute(query).fetchone()
+    return dict(zip(("planned", "finished", "failed"), map(int, counts), strict=True))
+
+
 def is_empty(db: sqlite3.Connection, table: str) -> bool:
     """Whether no planned row of the table is finished."""
     return db.execute(f"SELECT 1 FROM {planned(table)} LIMIT 1", (table,)).fetchone() is None

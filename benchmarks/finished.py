@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import pydantic
 
-from .manifest import PACKAGES, cell_counts, reading
+from .manifest import PACKAGES, reading
 from .registry import AssayError
 from .store import FILE, Ledger
 from .suite import KINDS, Suite
@@ -98,7 +98,7 @@ def recall(folder: Path, asked: str) -> Told | None:
         return None  # the run itself says what is wrong, if anything is
 
 
-def remember(folder: Path, asked: str, said: Told, settings: Iterable["Setting"]) -> None:
+def remember(ledger: Ledger, asked: str, said: Told, settings: Iterable["Setting"]) -> None:
     """Keep what a run showed, if it would find nothing to do when started again.
 
     Nothing is kept where that cannot be known before the plug-ins are imported: with cells that failed, which
@@ -107,18 +107,15 @@ def remember(folder: Path, asked: str, said: Told, settings: Iterable["Setting"]
     """
     from .grid import REGISTRIES
 
-    counts = cell_counts(folder)
+    counts = ledger.cell_counts()
     files_named = any(isinstance(value, Path) for setting in settings for _, value in setting.values)
     others = any(importlib.metadata.entry_points(group=f"assay.{kind}s") for kind in KINDS)
     lacking = any(registry.unavailable for registry in REGISTRIES.values())
     if counts["finished"] < counts["planned"] or files_named or others or lacking:
         return
-    with contextlib.suppress(AssayError):  # somebody else has it by now, and the run is over
-        ledger = Ledger(folder)
-        try:
-            ledger.remember(json.dumps({"asked": asked, "files": _left(folder), "told": asdict(said)}))
-        finally:
-            ledger.close()
+    with contextlib.suppress(AssayError):  # the disk is full, and the run is over
+        files = _left(ledger.folder)
+        ledger.remember(json.dumps({"asked": asked, "files": files, "told": asdict(said)}))
 
 
 def _left(folder: Path) -> dict[str, str]:

@@ -52,14 +52,19 @@ def write(folder: Path, *, model: str = "") -> Path | None:
     Raises:
         AssayError: nothing was kept of this model, or the ledger cannot be read.
     """
-    path = folder / NAME
     ledger = Ledger(folder)
     try:
-        # a ledger without pictures may hold a million scores, which are then not read
-        names = TABLES if len(ledger.table("pictures")) else ()
-        tables = {name: ledger.table(name) for name in names}
+        return from_ledger(ledger, model=model)
     finally:
         ledger.close()
+
+
+def from_ledger(ledger: Ledger, *, model: str = "") -> Path | None:
+    """The same of a ledger that is open."""
+    path = ledger.folder / NAME
+    # a ledger without pictures may hold a million scores, which are then not read
+    names = TABLES if len(ledger.table("pictures")) else ()
+    tables = {name: ledger.table(name) for name in names}
     if not tables:
         path.unlink(missing_ok=True)  # of a former plan
         return None

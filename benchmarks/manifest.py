@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .exporting import counted
 from .intact import check_ledger, check_manifest, unpacked
 from .registry import AssayError
 from .store import COLUMNS, NUMBERS, OLDEST, SCHEMA, SHOWN, TIMED, write_atomically
@@ -96,18 +97,20 @@ def _earlier(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def seal(folder: Path) -> None:
+def seal(folder: Path, cells: Mapping[str, int] | None = None) -> None:
     """Write down what the tables of the folder are, if it has a manifest; to be called after each export.
 
     `tables` are the SHA-256 of those that must be the same to the bit for a seed, as text; `cells` says how
     many are planned, finished and failed.
 
+    cells: these numbers, of a ledger that is open; without them they are read from the folder's.
+
     Raises:
-        AssayError: the manifest or the ledger cannot be read.
+        AssayError: the manifest, a table or the ledger cannot be read.
     """
     made = read(folder)
     if made:
-        write(folder, {**made, "tables": hashes(folder), "cells": cell_counts(folder)})
+        write(folder, {**made, "tables": hashes(folder), "cells": cells or cell_counts(folder)})
 
 
 def described(suite: Suite) -> dict[str, Any]:
@@ -146,14 +149,8 @@ def cell_counts(folder: Path) -> dict[str, int]:
     Raises:
         AssayError: the ledger is not there or cannot be read.
     """
-    rows = "SELECT key, status FROM scores UNION ALL SELECT key, status FROM agreement"
-    query = (
-        "SELECT count(*), total(status != 'failed'), total(status = 'failed') "
-        f"FROM plan LEFT JOIN ({rows}) USING (key) WHERE kind IN ('scores', 'agreement')"
-    )
     with reading(folder) as ledger:
-        counts = ledger.execute(query).fetchone()
-    return dict(zip(("planned", "finished", "failed"), map(int, counts), strict=True))
+        return counted(ledger)
 
 
 @contextlib.contextmanager

@@ -53,14 +53,26 @@ def write(folder: Path) -> Findings:
     Raises:
         AssayError: there is neither, or it cannot be read, or it holds nothing.
     """
-    if ledgered := (folder / FILE).is_file():
-        read_manifest(folder)  # a wrong one is told before any table is made again
-        ledger = Ledger(folder)
-        try:
-            ledger.export()
-        finally:
-            ledger.close()
-        seal(folder)
+    if not (folder / FILE).is_file():
+        return _from_tables(folder)
+    read_manifest(folder)  # a wrong one is told before any table is made again
+    ledger = Ledger(folder)
+    try:
+        return from_ledger(ledger)
+    finally:
+        ledger.close()
+
+
+def from_ledger(ledger: Ledger) -> Findings:
+    """The same of a ledger that is open, as that of a run is at its end."""
+    ledger.export()
+    seal(ledger.folder, ledger.cell_counts())
+    found = _from_tables(ledger.folder)
+    gallery.from_ledger(ledger)
+    return found
+
+
+def _from_tables(folder: Path) -> Findings:
     found = find(folder)
     write_atomically(folder / "leaderboard.csv", found.board.to_csv(index=False))
     write_atomically(folder / "leaderboard.md", markdown(found))
@@ -70,8 +82,6 @@ def write(folder: Path) -> Findings:
     if found.shortcuts:
         stacked = pd.concat([methods.assign(metric=metric) for metric, methods in found.shortcuts.items()])
         write_atomically(folder / "shortcuts.csv", stacked.to_csv(index=False))
-    if ledgered:
-        gallery.write(folder)
     return found
 
 

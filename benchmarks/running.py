@@ -214,13 +214,13 @@ def _execute(
             words = ["assay", *sys.argv[1:]]
             about = manifest.begin(folder, suite, words, means, written=written, fresh=fresh)
             _compute(suite, plan, ledger, means)
+        manifest.finish(folder, about)
+        from . import report
+
+        told = finished.told(report.from_ledger(ledger))
+        finished.remember(ledger, request, told, tasks.settings_of(plan))
     finally:
         ledger.close()
-    manifest.finish(folder, about)
-    from . import report
-
-    told = finished.told(report.write(folder))
-    finished.remember(folder, request, told, tasks.settings_of(plan))
     reading.show_board(screen, told, folder)
     if (log := folder / runner.LOG).is_file():
         screen.out(f"\nplug-ins have printed something: {log}", highlight=False)

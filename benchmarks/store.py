@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from .exporting import aside, is_empty, planned, write_csv
+from .exporting import aside, counted, is_empty, planned, write_csv
 from .intact import check_ledger
 from .registry import AssayError
 
@@ -24,6 +24,7 @@ GROUPS = (
 GROUP_ACCURACY = ("accuracy_aligned", "accuracy_conflicting", "accuracy_worst_group")
 RELIANCE = ("change", "change_error", "share", "accuracy_drop", "accuracy_drop_error")
 SEEDS = ("seed", "model_seed", "method_seed")
+SEEN = ("inputs", "relevant", "shortcut", "labels", "predictions")  # of rows that people look at
 COLUMNS: dict[str, tuple[str, ...]] = {
     "scores": (
         *("dataset", "parameters", "noise", "model", "method", "metric", "family", *SEEDS),
@@ -55,7 +56,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "pictures": (
         *("dataset", "parameters", "noise", "model", "seed"),
-        *("inputs", "relevant", "shortcut", "labels", "predictions", "version"),
+        *(*SEEN, "version"),
     ),
     "maps": ("dataset", "parameters", "noise", "model", "method", "seed", "map", "control", "version"),
     "metrics": ("metric", "family", "best", "worst", "chance", "needs", "caveat", "paper", "version"),
@@ -72,14 +73,7 @@ TEXT = (
     *("estimand", "version"),
 )
 WORDS = ("family", "status", "facts", "needs", "caveat", "paper")  # text that says nothing of where a row is
-DRAWN = (
-    "inputs",
-    "relevant",
-    "shortcut",
-    "labels",
-    "predictions",
-    "map",
-)  # text of the tables that are drawn
+DRAWN = (*SEEN, "map")  # text of the tables that are drawn
 NUMBERS = tuple({c: 0 for columns in COLUMNS.values() for c in columns if c not in {*TEXT, *WORDS, *DRAWN}})
 # what a cell is named by: two rows of one would count twice
 CELLS = {
@@ -222,6 +216,10 @@ class Ledger:
             "UNION ALL SELECT key FROM agreement WHERE status != 'failed'"
         )
         return {key for (key,) in found}
+
+    def cell_counts(self) -> dict[str, int]:
+        """How many cells are planned, how many of them have a row that is not failed, and failed ones."""
+        return counted(self._db)
 
     def set_plan(self, keys: Iterable[tuple[str, str]]) -> None:
         """Remember which rows, (key, table), the tables of this folder show, and in which order.

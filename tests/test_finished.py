@@ -29,9 +29,9 @@ def ended(folder, *, status="ok", settings=(SETTING,)):
     ledger.set_plan([("k", "scores")])
     ledger.write("scores", "k", {"value": 0.5, "status": status})
     ledger.export()
-    ledger.close()
     (folder / "leaderboard.md").write_text("# Leaderboard")
-    remember(folder, request(SUITE, []), TOLD, settings)
+    remember(ledger, request(SUITE, []), TOLD, settings)
+    ledger.close()
     return folder
 
 
