@@ -185,15 +185,15 @@ def _of_dataset(tables: Tables, name: str) -> Tables:
 
 def _agreement(agreement: pd.DataFrame, controls: set[str]) -> pd.DataFrame:
     """Mean agreement of every method's maps with those of the other methods that are no controls."""
-    both = both_ways(agreement, "spearman")
+    both = both_ways(agreement[agreement["metric"] == "spearman"])
     both = both[~both["other"].isin(controls)]
     means = both.groupby("method", as_index=False)[["skill"]].mean()
     return means.rename(columns={"skill": "agreement"})
 
 
-def both_ways(agreement: pd.DataFrame, metric: str) -> pd.DataFrame:
+def both_ways(agreement: pd.DataFrame) -> pd.DataFrame:
     """Every pair twice, so that each method stands in the column `method` beside all others."""
-    ok = agreement[(agreement["status"] == "ok") & (agreement["metric"] == metric)]
+    ok = agreement[agreement["status"] == "ok"]
     return pd.concat([ok, ok.rename(columns={"method": "other", "other": "method"})])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from assay.benchmarks.accord import agreement_matrix
+from assay.benchmarks.accord import agreement_matrices, agreement_matrix
 from assay.benchmarks.leaderboard import (
     RANKED_SHARE,
     Tables,
@@ -396,3 +396,24 @@ def test_a_cell_of_a_table_is_text_and_so_is_a_title(text, cell):
 def test_a_text_in_a_sentence_has_no_markup_of_its_own():
     assert in_prose("*a* `b` <i>|") == r"\*a\* \`b\` &lt;i&gt;\|"
     assert code("a `b`\n<i>") == "`a 'b' <i>`"
+
+
+def test_stacked_matrices_are_those_of_every_condition():
+    rng = np.random.default_rng(0)
+    pairs = list(itertools.combinations(["d", "a", "c", "b"], 2))
+    conditions = itertools.product(["first", "second"], ["x", "y"], ["spearman", "top"], [0, 1])
+    columns = ["dataset", "model", "metric", "seed", "method", "other"]
+    table = pd.DataFrame([(*where, *pair) for where in conditions for pair in pairs], columns=columns)
+    table = table.assign(parameters="", noise="none", skill=rng.normal(size=len(table)), status="ok")
+    # the first rows have no skill, one condition has none at all, and one method is in one data set only
+    table.loc[table.index < 2, "status"] = "undefined"
+    table.loc[(table["model"] == "y") & (table["metric"] == "top"), "status"] = "failed"
+    table = table[(table["dataset"] == "second") | (table["method"] != "d")]
+    by = ["dataset", "parameters", "noise", "model", "metric"]
+    parts = {key: agreement_matrix(rows, key[-1]) for key, rows in table.groupby(by, sort=False)}
+    wanted = pd.concat(parts, names=by).reset_index()
+    assert len(wanted) == 3 * 3 + 3 * 4
+    assert agreement_matrices(table).to_csv() == wanted.to_csv()
+    nothing = agreement_matrices(table.assign(status="failed"))
+    assert nothing.empty
+    assert list(nothing) == [*by, "method"]
