@@ -19,6 +19,10 @@ class Record:
     row: dict[str, Any] = field(default_factory=dict)
     method: str = ""  # at work: if the process dies now, it is this one's doing
 
+    def __reduce__(self) -> tuple[type["Record"], tuple[Any, ...]]:
+        """Its four parts: what dataclasses pickle with slots takes several times as long, for every cell."""
+        return Record, (self.table, self.key, self.row, self.method)
+
     @property
     def of_cell(self) -> bool:
         """Whether it is the row of a cell, not what was measured beside one."""

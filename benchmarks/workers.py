@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import select
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
@@ -89,6 +90,7 @@ class _Worker(Generic[T]):
     looked: float = 0.0  # when its memory was last looked at
     ended: str = ""  # why it was ended, if it was
     gone: bool = False  # whether it has ended by itself
+    told: bool = False  # whether it says something
 
     def end(self, why: str) -> None:
         """End it and whatever it has started, which may still hold its end of the pipe."""
@@ -173,12 +175,12 @@ class Pool(Generic[T, R]):
         """Busy workers that say something, or have ended; those beyond a limit are ended."""
         busy = [w for w in self.workers if w.task is not None]
         # a child of a dead worker may hold its pipe open: the process itself is waited for too
-        told = wait([w.pipe for w in busy] + [w.process.sentinel for w in busy], TICK)
+        told = _ready([fd for w in busy for fd in (w.pipe.fileno(), w.process.sentinel)])
         for worker in busy:
-            worker.gone = worker.process.sentinel in told
-            if worker.pipe not in told and (why := worker.beyond(self.limits)):
+            worker.gone, worker.told = worker.process.sentinel in told, worker.pipe.fileno() in told
+            if not worker.told and (why := worker.beyond(self.limits)):
                 worker.end(why)
-        return [w for w in busy if w.pipe in told or w.ended or w.gone]
+        return [w for w in busy if w.told or w.ended or w.gone]
 
     def _stop(self) -> None:
         """Let idle workers end by themselves, and clean up after themselves; end the others."""
@@ -245,6 +247,14 @@ class Pool(Generic[T, R]):
             self._assign(worker, waiting)
         elif kind == "record":
             yield worker.task, content
+
+
+def _ready(files: list[int]) -> set[int]:
+    """Which of these can be read from, waiting a tick; `multiprocessing.connection.wait`, in less time."""
+    asked = select.poll()
+    for file in files:
+        asked.register(file, select.POLLIN)
+    return {file for file, _ in asked.poll(1000 * TICK)}
 
 
 def _epitaph(worker: _Worker[Any]) -> str:
