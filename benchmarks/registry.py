@@ -75,6 +75,7 @@ class Registry(Generic[F]):
         self._plugins: dict[str, Plugin[F]] = {}
         self._pending: dict[str, Callable[[], object]] = {}
         self._files: dict[str, Path] = {}
+        self._told: dict[str, str] = {}
 
     def add(self, function: F, *, version: int | None, paper: str, **facts: Any) -> F:
         """Register `function` under its own name and hand it back unchanged."""
@@ -142,9 +143,14 @@ class Registry(Generic[F]):
         """Names of the plug-ins that this module registered."""
         return [name for name, plugin in self._plugins.items() if plugin.function.__module__ == module]
 
+    def note_version(self, name: str, version: str) -> None:
+        """Take note of the version of a plug-in that was asked for, and read instead of imported."""
+        self._told[name] = version
+
     def versions(self) -> dict[str, str]:
         """Name and version of every plug-in that has been asked for so far."""
-        return {name: self._plugins[name].version for name in sorted(self._plugins)}
+        found = self._told | {name: plugin.version for name, plugin in self._plugins.items()}
+        return dict(sorted(found.items()))
 
     def _load(self, name: str) -> None:
         """Import the module that should define `name`; one that cannot be imported is noted, not fatal."""

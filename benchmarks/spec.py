@@ -1,6 +1,7 @@
 """`name[parameter=value,...]` as users write it: read, checked against the plug-in, swept, written back."""
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import itertools
@@ -14,7 +15,9 @@ from typing import Any
 
 import pydantic
 
+from . import declared
 from .registry import AssayError, Plugin, Registry, near_miss
+from .sources import Sources
 from .suite import brief
 
 TOKEN = re.compile(r"""\s*(?:(?P<quoted>"[^"]*"|'[^']*')|(?P<mark>[\[\],=])|(?P<word>[^\[\],="'\s]+))""")
@@ -79,6 +82,8 @@ def settings(registry: Registry[Any], text: str) -> list[Setting]:
         AssayError: the text cannot be read, or names no plug-in, no parameter, or a value not allowed.
     """
     name, given = parse(text)
+    if not given and (known := _as_declared(registry, name)):
+        return [known]
     plugin = registry[name]
     for key in given:
         if key not in plugin.parameters:
@@ -90,6 +95,29 @@ def settings(registry: Registry[Any], text: str) -> list[Setting]:
         raise AssayError(f"{brief(text)} asks for {asked:,} settings; give lists that make at most {MOST:,}.")
     sweeps = [[(k, v) for v in (vs if isinstance(vs, list) else [vs])] for k, vs in given.items()]
     return [setting(plugin, dict(chosen)) for chosen in itertools.product(*sweeps)]
+
+
+@functools.cache
+def _sources() -> Sources:
+    return Sources()
+
+
+def _as_declared(registry: Registry[Any], name: str) -> Setting | None:
+    """A built-in method with its defaults as its file's text gives them, if that tells.
+
+    Whoever plans a run calls no method: captum and shap, which method files import, take two seconds.
+    """
+    file = registry.files().get(name) if registry.kind == "method" else None
+    if file is None:
+        return None
+    try:
+        plugin = declared.read(registry.kind, file, _sources())
+    except Exception:  # what is wrong with it, importing it says
+        return None
+    if inspect.Parameter.empty in plugin.defaults.values():
+        return None
+    registry.note_version(name, plugin.version)
+    return Setting(name, tuple(plugin.defaults.items()), plugin.version, name)
 
 
 def setting(plugin: Plugin[Any], given: Mapping[str, Any]) -> Setting:

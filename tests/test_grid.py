@@ -443,3 +443,30 @@ def test_blocks_that_share_a_unit_are_one_list_in_the_order_asked():
     }
     assert found == {"sums": ["bee", "ant", "cat"], "sums[columns=9]": ["ant"]}
     assert [*found] == ["sums", "sums[columns=9]"]
+
+
+AS_READ = """
+import sys
+from assay.benchmarks import grid, loading, manifest
+from assay.benchmarks.suite import load_suite
+
+loading.load_plugins()
+methods = {name for block in load_suite("quick").grid for name in block.method}
+print(len(grid.plan(load_suite("quick"))), bool({"captum", "shap"} & set(sys.modules)))
+assert methods <= set(manifest._plugin_versions()["method"])
+found = grid.expand("method", grid.REGISTRIES["method"].files())
+registry = grid.REGISTRIES["method"]
+read = [(s, s.key, str(s.values)) for s in found]
+wanted = [grid.settings(registry, s.name)[0] for s in found if registry[s.name]]
+assert read == [(s, s.key, str(s.values)) for s in wanted]
+assert {"captum", "shap"} <= set(sys.modules)
+print(len(wanted))
+"""
+
+
+def test_methods_are_planned_without_captum_and_shap_as_they_would_be_with_them():
+    done = subprocess.run([sys.executable, "-P", "-c", AS_READ], capture_output=True, text=True, check=True)
+    count, imported, methods = done.stdout.split()
+    assert int(count) > 50
+    assert imported == "False"
+    assert int(methods) > 50
