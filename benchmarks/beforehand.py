@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from . import device
+from . import device, local
 from .evaluation import draw
 from .grid import Unit
-from .plugin import NotApplicable
+from .plugin import METHODS, NotApplicable
 from .registry import AssayError
 from .store import Ledger
 
@@ -25,6 +25,20 @@ def check_files(units: Iterable[Unit]) -> None:
     for dataset, seed in reading.items():
         with suppress(NotApplicable):
             draw(dataset, seed)
+
+
+def check_methods(*, in_worker: bool) -> None:
+    """Import the methods of which only the text was read, in a worker or here.
+
+    Raises:
+        AssayError: one of them cannot be imported.
+    """
+    names = METHODS.unimported()
+    if in_worker and names:
+        local.import_methods(names)
+    else:
+        for name in names:
+            METHODS[name]
 
 
 def check_machines(cluster: str) -> None:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from . import device, stacking
 from .grid import Unit
+from .plugin import METHODS
 from .records import Record, failed
 from .tasks import Progress, Task, prepare, run_task
 from .workers import NONE, Limits, Pool, WorkerDied
@@ -56,6 +57,23 @@ def records(
             over.add(task.unit)
             del at[task.unit]
         yield record
+
+
+def import_methods(names: Sequence[str]) -> None:
+    """Import these methods in a worker: what it was forked from has imported them while this process planned.
+
+    Raises:
+        AssayError: one of them cannot be imported.
+    """
+    pool: Pool[tuple[str, ...], Record] = Pool(_imported, functools.partial(prepare, ()), 1, _first)
+    for _ in pool.run([tuple(names)]):
+        pass
+
+
+def _imported(names: tuple[str, ...]) -> Iterator[Record]:
+    for name in names:
+        METHODS[name]
+    yield from ()
 
 
 def train_together(

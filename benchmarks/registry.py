@@ -147,6 +147,10 @@ class Registry(Generic[F]):
         """Take note of the version of a plug-in that was asked for, and read instead of imported."""
         self._told[name] = version
 
+    def unimported(self) -> list[str]:
+        """Names that were asked for, and whose files were read instead of imported."""
+        return [name for name in self._told if name not in self._plugins]
+
     def versions(self) -> dict[str, str]:
         """Name and version of every plug-in that has been asked for so far."""
         found = self._told | {name: plugin.version for name, plugin in self._plugins.items()}

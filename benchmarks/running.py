@@ -206,6 +206,7 @@ def _execute(
     screen = console()
     plan = grid.plan(suite)
     beforehand.check_files(plan)
+    beforehand.check_methods(in_worker=bool(means.jobs) and not means.cluster)
     beforehand.check_machines(means.cluster)
     made = beforehand.lacking(folder)
     ledger = Ledger(folder, fresh=fresh)

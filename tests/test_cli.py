@@ -466,6 +466,24 @@ def test_a_run_that_cannot_be_begun_forgets_nothing(assay, tmp_path, more):
     assert (tmp_path / "r" / "scores.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize("jobs", ["0", "1"])
+def test_a_method_whose_library_is_broken_is_told_before_anything_is_written(results, tmp_path, jobs):
+    """Its file is read where a run is planned, not imported: that it can be is seen to all the same."""
+    (tmp_path / "shap").mkdir()
+    (tmp_path / "shap" / "__init__.py").write_text("raise ImportError('it does not fit numpy')")
+    before = {path.name: path.read_bytes() for path in results.iterdir()}
+    words = [*TINY, "--jobs", jobs, *THREE, "--method", "shap_kernel", "--out", str(results)]
+    command = [sys.executable, "-P", "-m", "assay.benchmarks.cli", *words]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "error: method 'shap_kernel' cannot be imported (ImportError: it does not fit numpy): mend the file "
+        "and run again.\n"
+    )
+    assert {path.name: path.read_bytes() for path in results.iterdir()} == before
+
+
 def test_a_cache_inside_the_results_is_refused_before_anything_is_made(assay, tmp_path):
     code, _, err = assay(*TINY, "--out", tmp_path / "r", "--cache", tmp_path / "r" / "cache")
     assert code == 2
